@@ -33,8 +33,8 @@ CHANGED = 0.02
 CEILINGS = (300, 100)
 """Requests a minute; a workspace with the second one shares its ceiling with other programs."""
 HEADINGS = (
-    *("hosts", "disk MB/s", "deaths", "order", "night", "after the last export"),
-    *("processes at once", "of them sending", "CPU use", "core hours", "restarts"),
+    *("hosts", "disk MB/s", "deaths", "order", "night", "after exports"),
+    *("processes", "sending", "CPU use", "core hours", "restarts"),
 )
 
 
@@ -112,8 +112,8 @@ def main() -> None:
     )
     print(
         f"Goal: {GOAL}.\n"
-        "Measured: in virtual time, by figures of one machine; CPU use of the hosts alive until "
-        "the end."
+        "Measured: in virtual time, by figures of one machine. After exports: from the last one to "
+        "the end. Processes\nand sending: the most at a time. CPU use: of the hosts alive."
     )
 
 

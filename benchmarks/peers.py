@@ -102,6 +102,10 @@ PEERS = {
 }
 
 
+class SentNothingError(Exception):
+    """A client sent no request in its time, as one may that prepares everything first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One run of one client, as the emulator and the kernel saw it."""
@@ -133,7 +137,7 @@ def attempt(peer: Peer, path: Path, ceiling: Ceiling, flags: Sequence[str], limi
                 ended = client.wait(limit, lambda: not peer.ends and _is_idle(log))
             arrivals = read_log(log)
             if not arrivals:
-                raise SystemExit(f"{peer.title} sent nothing:\n{client.complaint}")
+                raise SentNothingError(f"{peer.title} sent nothing:\n{client.complaint}")
             compared = subprocess.run(
                 [sys.executable, _PROGRAMS / "missing.py", path, listening.endpoint],
                 check=True,
@@ -223,11 +227,15 @@ def markdown(rows: Sequence[Sequence[str]], notes: str) -> str:
     return f"{table}\n\n{notes}\n"
 
 
-def run(peer: Peer, path: Path, uids: int, seconds: float) -> Trials:
-    """Let a client work in real time, twice, and then with faults."""
-    paced = attempt(peer, path, REAL, (), seconds)
-    varying = attempt(peer, path, REAL, VARYING, seconds)
-    faulty = attempt(peer, path, COMPRESSED, FAULTS, LONGEST_RUN_SECONDS)
+def run(peer: Peer, path: Path, uids: int, seconds: float) -> Trials | None:
+    """Let a client work in real time, twice, and then with faults; None if it sends nothing."""
+    try:
+        paced = attempt(peer, path, REAL, (), seconds)
+        varying = attempt(peer, path, REAL, VARYING, seconds)
+        faulty = attempt(peer, path, COMPRESSED, FAULTS, LONGEST_RUN_SECONDS)
+    except SentNothingError as error:
+        print(error, file=sys.stderr)
+        return None
     return Trials(peer, uids, paced, varying, faulty)
 
 
@@ -259,13 +267,16 @@ def main() -> None:
     there = [peer for peer in chosen if peer.is_there()]
     with export("csv", given.uids) as path, ThreadPoolExecutor(given.side_by_side) as pool:
         done = list(pool.map(lambda peer: run(peer, path, given.uids, given.seconds), there))
-    rows = [trials.row() for trials in done]
     blanks = [""] * (len(HEADINGS) - 2)
+    rows = [
+        trials.row() if trials else [peer.title, "sent nothing", *blanks]
+        for peer, trials in zip(there, done, strict=True)
+    ]
     rows += [[peer.title, "not installed", *blanks] for peer in chosen if peer not in there]
     text = markdown(rows, _notes(" ".join(sys.argv[1:]), given.uids, given.seconds))
     given.results.mkdir(exist_ok=True)
     (given.results / "peers.md").write_text(text, encoding="utf-8")
-    times = {each.peer.title: [at for at, _ in each.paced.arrivals] for each in done}
+    times = {each.peer.title: [at for at, _ in each.paced.arrivals] for each in done if each}
     (given.results / "ceiling.svg").write_text(draw(times, REAL[0], REAL[1]), encoding="utf-8")
     print(text)
 

@@ -25,6 +25,7 @@ CEILING = (300, 60.0)
 CHURN = 100
 """One uid in so many goes, and as many come."""
 LEDGER = "ledger.sqlite*"
+PLANS = "*/*/plans/**/*.*"
 SNAPSHOTS = "*/*/snapshots/**/*.parquet"
 _LONGEST_SECONDS = 3_600.0
 
@@ -109,7 +110,7 @@ def measure(
         command = [sys.executable, __file__, "write", str(export), str(uids), str(night)]
         subprocess.run(command, check=True)
         configure(folder, listening.endpoint, cohorts, memory, night)
-        older = set(state.glob(SNAPSHOTS))
+        older, plans = set(state.glob(SNAPSHOTS)), size(state.glob(PLANS))
         ledger = size(state.rglob(LEDGER))
         before = report(listening.endpoint)
         traffic = FileTraffic()
@@ -125,6 +126,7 @@ def measure(
             f"{requests:,}",
             f"{sent / (uids * cohorts * share):.1f}",
             f"{(size(state.rglob(LEDGER)) - ledger) / requests:,.0f}",
+            f"{(size(state.glob(PLANS)) - plans) / (uids * cohorts * share):.1f}",
             f"{size(set(state.glob(SNAPSHOTS)) - older) / (uids * cohorts):.1f}",
             f"{size([export]) / uids:.1f}",
             f"{traffic.read / 1e9:.2f}",
@@ -149,8 +151,8 @@ def main() -> None:
         f"plan.memory_megabytes {asked.memory}",
         (
             *("night", "seconds", "CPU s", "peak MB", "requests", "bytes sent a uid"),
-            *("ledger bytes a request", "snapshot bytes a uid", "export bytes a uid"),
-            *("read GB", "written GB"),
+            *("ledger bytes a request", "plan bytes a uid sent"),
+            *("snapshot bytes a uid", "export bytes a uid", "read GB", "written GB"),
         ),
         rows,
     )

@@ -20,6 +20,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
     delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
+    coordination/  what hosts share through Redis: a ceiling, and leases of cohorts
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting

@@ -88,6 +88,14 @@ class PostgresServer:
         )
         return int(count)
 
+    def await_idle(self) -> None:
+        """Wait until nobody else is connected: a server notices the end of a connection late."""
+        for _ in range(500):
+            if not self.connections():
+                return
+            self.execute("select pg_sleep(0.02)")
+        raise AssertionError("a connection is left open")
+
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
@@ -97,8 +105,9 @@ def postgres_server() -> Iterator[PostgresServer]:
     if folder is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     as_user: dict[str, Any] = {}
-    # The path of a socket may have about 100 characters, fewer than pytest's folders have.
-    with tempfile.TemporaryDirectory(prefix="cs-pg-") as name:
+    # Not in TMPDIR: the server's user has to reach it, and the path of a socket may have about 100
+    # characters, fewer than pytest's folders have.
+    with tempfile.TemporaryDirectory(prefix="cs-pg-", dir="/tmp") as name:
         place = Path(name)
         if os.geteuid() == 0:
             account = _account()

@@ -56,7 +56,7 @@ class Order(Enum):
 
     FIRST_COME = "first come"
     LONGEST_FIRST = "longest first"
-    PINNED = "longest first, on its host"
+    PINNED = "longest first, pinned"
     """Each host has the volume of its own workspaces; a dead host's go to another one."""
 
 

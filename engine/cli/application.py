@@ -57,8 +57,9 @@ for panel, commands in _COMMANDS.items():
     for command in commands:
         extended = with_verbosity(command) if command in _RUNNING else command
         app.command(cls=Command, rich_help_panel=panel)(with_log_format(extended))
-app.add_typer(snapshot, name="snapshot", rich_help_panel="State")
-app.add_typer(source, name="source", rich_help_panel="Look")
+_GROUPS = {"snapshot": (snapshot, "State"), "source": (source, "Look")}
+for name, (group, panel) in _GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position
@@ -125,7 +126,7 @@ def _flush() -> None:
 def _command_named() -> str:
     """Return the command in the arguments, with its parent."""
     words = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
-    depth = 2 if {*words[:1]} & {str(group.name) for group in app.registered_groups} else 1
+    depth = 2 if _GROUPS.keys() & {*words[:1]} else 1
     return " ".join(["cohortsync", *words[:depth]])
 
 

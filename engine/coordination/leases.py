@@ -197,6 +197,10 @@ class Leases:
             self._lose(lease, reply[2].decode())
             return
         lease.token, lease.last_move = reply[1], _last_move(reply[2:])
+        last = lease.last_move
+        if last is not None and last.ledger != self.owner.ledger:
+            lease.error = _elsewhere(lease.key, last)
+            lease.lost(lease.error)
 
     async def _keep(self, lease: Lease) -> None:
         while lease.error is None:
@@ -252,5 +256,6 @@ def _elsewhere(key: CohortKey, last: LastMove) -> LedgerError:
         f"the snapshot of cohort {key.cohort_id} was last moved from another state folder, by "
         f"{last.process}: the one here does not have what that one has sent",
         hint="run it there; or bring that snapshot here: `cohortsync snapshot export` there, then "
-        "`cohortsync snapshot import` here (docs/hosts.md)",
+        "`cohortsync snapshot import` here; if it is lost, `cohortsync snapshot reconcile` here "
+        "takes over (docs/hosts.md)",
     )

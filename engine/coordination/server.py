@@ -135,7 +135,7 @@ _LONGEST_CLAUSE = 200
 
 def _clause(error: BaseException) -> str:
     said = " ".join(str(error).split())
-    return said[:_LONGEST_CLAUSE] or type(error).__name__
+    return said[:_LONGEST_CLAUSE].rstrip(".") or type(error).__name__
 
 
 @cache

@@ -18,7 +18,7 @@ _DOWN = {"should_be": '"stop", or a share of the ceiling from 0.001 to 1.0'}
 class SharedSettings:
     """The server that processes on several hosts share a ceiling by."""
 
-    shared: str | None = field(default=None, metadata=_URL)
+    shared: str | None = field(default=None, metadata=_URL, repr=False)
     """The Redis or Valkey server; None: the processes of one state folder share a ceiling."""
     shared_password_file: str | None = None
     """A file that holds the server's password alone, with mode 0600."""

@@ -119,6 +119,12 @@ COHORT_CEILING_USE = Metric(
     _COHORT,
     "Requests of the cohort's run, as a share of those that the ceiling left for it.",
 )
+COHORT_OTHER_PROCESSES = Metric(
+    "cohortsync_cohort_ceiling_other_processes_ratio",
+    "gauge",
+    _COHORT,
+    "Requests of other hosts during the cohort's run, as a share of what the ceiling allowed.",
+)
 
 METRICS: tuple[Metric, ...] = (
     REQUESTS,
@@ -141,6 +147,7 @@ METRICS: tuple[Metric, ...] = (
     COHORT_EXPECTED,
     COHORT_MEMBERS,
     COHORT_CEILING_USE,
+    COHORT_OTHER_PROCESSES,
 )
 
 DURATION_BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)

@@ -41,6 +41,7 @@ class SyncMetrics:
         self._ended: dict[str, tuple[CohortResult, int]] = {}
         """How cohorts of this sync ended, and when, in ns since 1970."""
         self._ceiling_use: dict[str, float] = {}
+        self._other_processes: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_Collector(self))
@@ -86,6 +87,9 @@ class SyncMetrics:
         self._ended[result.cohort] = (result, ended_utc_ns)
         if result.run is not None and result.run.accounts.requests.sent:
             self._ceiling_use[result.cohort] = result.run.accounts.ceiling_use
+            spent = result.run.accounts.ceiling_spending
+            if spent.other_processes:
+                self._other_processes[result.cohort] = spent.other_processes / spent.allowed
 
     def show(self, pasts: Mapping[str, CohortPast], earlier: Iterable[MetricCount]) -> None:
         """Take over the ledgers' state of all cohorts, by key, and the counts of other processes.
@@ -188,6 +192,8 @@ class SyncMetrics:
                 return past.members
             case defined.COHORT_CEILING_USE:
                 return self._ceiling_use.get(cohort.key)
+            case defined.COHORT_OTHER_PROCESSES:
+                return self._other_processes.get(cohort.key)
             case _:
                 return None
 

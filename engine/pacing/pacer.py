@@ -186,7 +186,12 @@ class Pacer:
         """Return the ceiling of all processes in force."""
         if not self._settings.hours:
             return self._settings.requests
-        return self._ceiling.requests_at(self._clock.stamp().utc_ns)
+        return self._ceiling.requests_at(self._utc_ns())
+
+    def _utc_ns(self) -> int:
+        """Return the wall clock's time: if the ceiling is shared, that of all hosts."""
+        offset_ns = 0 if self._slots is None else self._slots.clock_offset_ns
+        return self._clock.stamp().utc_ns + offset_ns
 
     def _follow_hours(self) -> None:
         """Set the schedule's ceiling to the one in force for this process."""
@@ -246,7 +251,7 @@ class Pacer:
 
     async def _sleep_by_the_hour(self, seconds: float, paused: Paused) -> None:
         """Sleep, at most until the ceiling in force changes."""
-        began, utc_ns = self._clock.now(), self._clock.stamp().utc_ns
+        began, utc_ns = self._clock.now(), self._utc_ns()
         unchanged = (self._ceiling.next_change(utc_ns) - utc_ns) / 1e9 + self._late_seconds
         is_paused = not self.schedule.ceiling
         if is_paused:
@@ -262,7 +267,7 @@ class Pacer:
         settings = self._settings
         if not settings.hours:
             return (end - start) * settings.requests / settings.per_seconds
-        now_ns = self._clock.stamp().utc_ns
+        now_ns = self._utc_ns()
         start_ns, end_ns = (
             now_ns - round((self._clock.now() - each) * 1e9) for each in (start, end)
         )

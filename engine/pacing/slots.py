@@ -38,6 +38,10 @@ class Slots(Protocol):
         """The share of the ceiling that this process may use by itself; 1 while all share it."""
 
     @property
+    def clock_offset_ns(self) -> int:
+        """How far the wall clock that all go by is ahead of this host's; 0 until it is known."""
+
+    @property
     def found(self) -> int | None:
         """The ceiling after the last step down due to 429s of any process; None without one."""
 

@@ -6,7 +6,7 @@ limit asks, and are written in their order, so that the same inputs give the sam
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,12 +55,13 @@ def compare(
         to_remove = OperationFile(operation_path(folder, Operation.REMOVE), OPERATION, files)
         resend = conditions.resend if base is not None else None
         selection = ResendSelection(resend) if resend else None
-        for found in _differences(staged, base, options, conditions):
-            totals.add(found)
-            to_add.write(found.adds)
-            to_remove.write(found.removes)
-            if selection is not None and found.resendable is not None:
-                selection.add(found.resendable)
+        with _differences(staged, base, options, conditions) as differences:
+            for found in differences:
+                totals.add(found)
+                to_add.write(found.adds)
+                to_remove.write(found.removes)
+                if selection is not None and found.resendable is not None:
+                    selection.add(found.resendable)
         adds, removes = to_add.finish(), to_remove.finish()
         resent, through = _write_resends(folder, selection)
     desired = staged.uids - totals.excluded
@@ -95,9 +96,10 @@ class _Totals:
         self.lost += int(np.count_nonzero(was == UidState.IN))
 
 
+@contextmanager
 def _differences(
     staged: Staged, base: Snapshot | None, options: ComputeOptions, conditions: Conditions
-) -> Iterator[Differences]:
+) -> Iterator[Iterator[Differences]]:
     """Yield the differences of each partition, in order, computed by several threads."""
     spool = _spool_of(staged)
     sides = [Side(spool, first_rows)]
@@ -113,7 +115,8 @@ def _differences(
                 [*sides, *known.sides], limit, options, known.bytes_in
             )
         )
-        yield from in_order(tasks, threads)
+        with in_order(tasks, threads) as differences:
+            yield differences
 
 
 def _spool_of(staged: Staged) -> Spool:

@@ -23,6 +23,7 @@ class OperationFile:
         self._path = path
         self._schema = schema
         self._plain = files.enter_context(open_writer(path, schema))
+        self._files = files
         self._asides = files.enter_context(ExitStack())
         self._aside: dict[Kind, UidWriter] = {}
         self._counts = dict.fromkeys(Kind, 0)
@@ -42,17 +43,19 @@ class OperationFile:
         if kind is Kind.PLAIN:
             return self._plain
         if kind not in self._aside:
-            writer = open_writer(aside_path(self._path, kind.name.lower()), self._schema)
-            self._aside[kind] = self._asides.enter_context(writer)
+            path = self._aside_path(kind)
+            self._files.callback(path.unlink, missing_ok=True)
+            self._aside[kind] = self._asides.enter_context(open_writer(path, self._schema))
         return self._aside[kind]
+
+    def _aside_path(self, kind: Kind) -> Path:
+        return aside_path(self._path, kind.name.lower())
 
     def finish(self) -> PlannedOperation:
         """Append the other rows to the plain ones, and return the operation."""
         self._asides.close()
         for kind in sorted(self._aside):
-            path = aside_path(self._path, kind.name.lower())
-            for rows in read_batches(path, self._schema.names):
+            for rows in read_batches(self._aside_path(kind), self._schema.names):
                 self._plain.write(rows.cast(self._schema))
-            path.unlink()
         counts = {kind.name.lower(): count for kind, count in self._counts.items()}
         return PlannedOperation(**counts, doubtful=self._doubtful, path=self._path)

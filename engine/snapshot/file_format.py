@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from engine.errors import LedgerError, UsageError
 from engine.snapshot.partitions import CHANGE, Changes, Known, rewrite, states_of
 from engine.snapshot.records import Snapshot, UidState
-from engine.snapshot.sorted_file import SNAPSHOT, Layout, StateCounts, rows_of_partition
+from engine.snapshot.sorted_file import SNAPSHOT, Layout, rows_of_partition
 from engine.storage.computation import ComputeOptions
 from engine.storage.files import digest_of
 from engine.storage.uid_groups import group_uids
@@ -31,14 +31,6 @@ from engine.storage.uid_spool import Side, open_spool
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
-
-
-def describe(path: Path) -> Snapshot:
-    """Return the snapshot of a file that was just made."""
-    counts = StateCounts()
-    for batch in read_batches(path, ["state"]):
-        counts.add(batch["state"])
-    return Snapshot(path, counts.census, digest_of(path))
 
 
 def verify(snapshot: Snapshot) -> None:

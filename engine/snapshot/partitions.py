@@ -257,7 +257,8 @@ def rewrite(
             partial(_rewritten, changes.states, known, next_of, partition, parts)
             for partition, parts in partitions(sides, limit, options, known.bytes_in)
         )
-        return write_sorted(target, in_order(tasks, threads), bits_for(rows, size))
+        with in_order(tasks, threads) as written:
+            return write_sorted(target, written, bits_for(rows, size))
 
 
 def rewrite_each(base: Snapshot, next_of: Next, target: Path, options: ComputeOptions) -> Snapshot:

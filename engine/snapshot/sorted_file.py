@@ -2,13 +2,13 @@
 
 The file is divided into partitions by the highest bits of the hash, and a row group holds rows of
 one of them only. All rows with one hash are in one row group. The file's metadata tells the version
-of the hash, and for each row group its lowest possible hash and its number of rows. The hashes
-themselves are not stored.
+of the hash, and for each row group its lowest possible hash, its number of rows and a checksum. The
+hashes themselves are not stored.
 """
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import LedgerError
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
 from engine.storage.files import digest_of
 from engine.storage.uid_hash import HASH_BITS, HASH_VERSION, Partition, hashes
 from engine.storage.uid_parquet import (
-    LOST,
     UidWriter,
     metadata_of,
     naming_damage,
@@ -73,8 +71,10 @@ class SortedWriter:
         self._bits = bits
         self._last = -1
         """The partition of the last row."""
-        self._groups: list[tuple[int, int]] = []
-        """For each row group, its lowest possible hash, and its rows."""
+        self._starts: list[int] = []
+        """The lowest possible hash of each row group."""
+        self._rows: list[int] = []
+        self._checksums: list[int] = []
         self._counts = StateCounts()
 
     def write(self, rows: pa.RecordBatch, keys: npt.NDArray[np.uint64]) -> None:
@@ -97,18 +97,30 @@ class SortedWriter:
     def _write_part(self, rows: pa.RecordBatch, first_key: int, partition: Partition) -> None:
         """Write rows of one partition, which may begin a row group."""
         if self._writer.is_empty:
-            is_first = not self._groups or self._groups[-1][0] < partition.first
-            self._groups.append((partition.first if is_first else first_key, 0))
-        lowest, count = self._groups[-1]
-        self._groups[-1] = lowest, count + len(rows)
+            is_first = not self._starts or self._starts[-1] < partition.first
+            self._starts.append(partition.first if is_first else first_key)
+            self._rows.append(0)
+            self._checksums.append(0)
+        self._rows[-1] += len(rows)
+        self._checksums[-1] = _checksum(rows, self._checksums[-1])
         self._writer.write(rows)
 
     def finish(self) -> Census:
         """Write the rows that are left; return the number of rows by state."""
         self._writer.flush()
         self._writer.metadata[_HASH_KEY] = str(HASH_VERSION).encode()
-        self._writer.metadata[_GROUPS_KEY] = Layout.of_groups(self._groups).text
+        starts = np.array(self._starts, np.uint64)
+        self._writer.metadata[_GROUPS_KEY] = Layout(starts, self._rows, self._checksums).text
         return self._counts.census
+
+
+def _checksum(rows: pa.RecordBatch, before: int = 0) -> int:
+    """Return a checksum of the states and runs of rows that follow those of the checksum `before`.
+
+    The uids need none: their hashes have to be in order, and in the range of their row group.
+    """
+    packed = rows["run"].to_numpy().astype(np.int64) << 8 | rows["state"].to_numpy()
+    return zlib.crc32(packed.data, before)
 
 
 def _parts(keys: npt.NDArray[np.uint64], start: int, end: int) -> list[int]:
@@ -150,11 +162,8 @@ class Layout:
     """The lowest hash that may be in each row group, ascending; the others are in earlier ones."""
     rows: list[int]
     """The number of rows of each row group."""
-
-    @classmethod
-    def of_groups(cls, groups: Sequence[tuple[int, int]]) -> Self:
-        """Return the layout of row groups, given the lowest hash and the rows of each."""
-        return cls(np.array([each[0] for each in groups], np.uint64), [each[1] for each in groups])
+    checksums: list[int]
+    """The checksum of the states and runs of each row group."""
 
     @classmethod
     def of(cls, file: "pq.ParquetFile") -> Self | None:
@@ -167,7 +176,8 @@ class Layout:
             return None
         try:
             content = json.loads(metadata[_GROUPS_KEY])
-            found = cls(np.array(content["starts"], np.uint64), list(content["rows"]))
+            starts = np.array(content["starts"], np.uint64)
+            found = cls(starts, content["rows"], content["checksums"])
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ValueError("its metadata is damaged") from error
         if found.text != metadata[_GROUPS_KEY]:
@@ -180,7 +190,11 @@ class Layout:
     @property
     def text(self) -> bytes:
         """The layout as stored in a file, with a checksum: single row groups depend on it."""
-        content = {"starts": self.starts.tolist(), "rows": self.rows}
+        content = {
+            "starts": self.starts.tolist(),
+            "rows": self.rows,
+            "checksums": self.checksums,
+        }
         return json.dumps(content | {"crc32": zlib.crc32(repr(content).encode())}).encode()
 
     def groups_of(self, partition: Partition) -> range:
@@ -197,11 +211,17 @@ class Layout:
             common = min(end, partition.last + 1) - max(start, partition.first)
             yield group, common / (end - start)
 
-    def belong(self, keys: npt.NDArray[np.uint64], groups: range) -> bool:
-        """Return whether rows with the hashes `keys` are those of `groups`, and sorted."""
+    def check(self, rows: pa.RecordBatch, keys: npt.NDArray[np.uint64], groups: range) -> None:
+        """Raise `ValueError` unless rows with the hashes `keys` are those of `groups`, sorted."""
+        ends = np.cumsum([self.rows[group] for group in groups])
+        parts = map(rows.slice, [0, *ends[:-1]], [self.rows[group] for group in groups])
+        kept = [self.checksums[group] for group in groups]
+        if len(rows) != ends[-1] or [*map(_checksum, parts)] != kept:
+            raise ValueError("its rows are not those that were written")
         is_above = keys[0] >= self.starts[groups.start]
         is_below = groups.stop == len(self.starts) or keys[-1] < self.starts[groups.stop]
-        return bool(is_above and is_below and (keys[1:] >= keys[:-1]).all())
+        if not (is_above and is_below and (keys[1:] >= keys[:-1]).all()):
+            raise ValueError("its rows are not in the order of its metadata")
 
 
 def rows_of_partition(
@@ -216,12 +236,9 @@ def rows_of_partition(
         return joined(SNAPSHOT, []), np.empty(0, np.uint64)
     with naming_damage(path):
         table = file.read_row_groups(list(groups), columns=SNAPSHOT.names, use_threads=False)
-        [rows] = table.combine_chunks().to_batches()
-    keys = hashes(rows["uid"])
-    if not layout.belong(keys, groups):
-        raise LedgerError(
-            f"{path} cannot be read: its rows are not in the order of its metadata", hint=LOST
-        )
+        rows = joined(SNAPSHOT, table.combine_chunks().cast(SNAPSHOT).to_batches())
+        keys = hashes(rows["uid"])
+        layout.check(rows, keys, groups)
     start = int(np.searchsorted(keys, np.uint64(partition.first), "left"))
     end = int(np.searchsorted(keys, np.uint64(partition.last), "right"))
-    return rows.slice(start, end - start).cast(SNAPSHOT), keys[start:end]
+    return rows.slice(start, end - start), keys[start:end]

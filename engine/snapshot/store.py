@@ -49,7 +49,7 @@ SORTED = "sort"
 """Origin of a snapshot with the same content as the one before, which an older version wrote."""
 RESTORED = "restore"
 """Origin of a snapshot from a backup: each of its uids may have changed after the backup."""
-_REPLACING = frozenset({IMPORTED, RECONCILED, RESTORED, ASSUMED_EMPTY})
+_REPLACING = frozenset({IMPORTED, RECONCILED, ASSUMED_EMPTY})
 """Origins of snapshots that do not go by the one before them."""
 _FROM_ELSEWHERE = frozenset({ADOPTED, IMPORTED, RESTORED})
 """Origins of snapshots whose uids another program, or a lost run, may have sent recently."""

@@ -18,6 +18,8 @@ _MEGABYTES_A_THREAD = 150
 _TIMES_THE_ROWS = 3
 """The memory of a thread that processes rows, as a multiple of theirs: hashes, places, copies. With
 more, 64 MB would not suffice for 100 million uids without dividing their spool again."""
+_MOST_TOGETHER = 1_000 * MEGABYTE
+"""Arrow's arrays hold at most 2^31 bytes of uids; more memory does not make anything faster."""
 _BYTES_A_STORED_ROW = 9
 """Largest size of a row of an operation or a snapshot besides its uid."""
 _BYTES_A_ROW_NUMBER = 4
@@ -32,7 +34,8 @@ def threads_for(settings: PlanningSettings) -> int:
 
 def partition_bytes(settings: PlanningSettings, threads: int) -> int:
     """Return how many bytes of rows may be processed at a time by each of so many threads."""
-    return settings.memory_megabytes * MEGABYTE // (_TIMES_THE_ROWS * threads + 2)
+    share = settings.memory_megabytes * MEGABYTE // (_TIMES_THE_ROWS * threads + 2)
+    return min(share, _MOST_TOGETHER)
 
 
 def affordable(settings: PlanningSettings) -> PlanningSettings:

@@ -2,9 +2,9 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, TypeVar
 
@@ -101,20 +101,36 @@ def within_memory(settings: PlanningSettings) -> Iterator[None]:
         ) from error
 
 
-def in_order(tasks: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
-    """Yield the results of tasks, in their order, computed by so many threads."""
-    if threads == 1:
-        yield from (task() for task in tasks)
-        return
-    running: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads, "compute") as pool:
-        try:
-            for task in tasks:
-                running.append(pool.submit(task))
-                if len(running) > threads:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for each in running:
-                each.cancel()
+@contextmanager
+def in_order(tasks: Generator[Callable[[], T], None, None], threads: int) -> Iterator[Iterator[T]]:
+    """Yield the results of tasks, in their order, computed by so many threads.
+
+    However the block ends, the threads have ended and `tasks` is closed after it: what the tasks
+    read may be closed then.
+    """
+    with closing(tasks):
+        if threads == 1:
+            yield (task() for task in tasks)
+            return
+        with ThreadPoolExecutor(threads, "compute") as pool:
+            running: deque[Future[T]] = deque()
+            try:
+                yield _results(tasks, pool, threads, running)
+            finally:
+                for each in running:
+                    each.cancel()
+
+
+def _results(
+    tasks: Iterable[Callable[[], T]],
+    pool: ThreadPoolExecutor,
+    threads: int,
+    running: deque[Future[T]],
+) -> Iterator[T]:
+    """Yield the results of tasks, of which one more than `threads` are in `running` at most."""
+    for task in tasks:
+        running.append(pool.submit(task))
+        if len(running) > threads:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()

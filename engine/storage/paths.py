@@ -14,7 +14,8 @@
         cohortsync-PURPOSE-XXXXXXXX/        a temporary folder
         .cohortsync-XXXXXXXX.part           a file until it is complete
 
-The copy of an export that can be read only once is in `copies_folder`, and has no name.
+The uids that a plan compares are in files without names, in the cohort's folder of snapshots or in
+`plan.spill_dir`. So is the copy of an export that can be read only once, in `copies_folder`.
 """
 
 import hashlib
@@ -61,30 +62,22 @@ _DIGEST_CHARACTERS = 16
 class TemporaryPurpose(StrEnum):
     """The purpose of a temporary folder; part of its name."""
 
-    PLAN = "plan"
     LIST = "list"
     IMPORT = "import"
-    FOLD = "fold"
     SESSION = "session"
-    SPILL = "spill"
     BACKUP = "backup"
     RESTORE = "restore"
 
 
-_TEMPORARY = re.compile(rf"{TEMPORARY_PREFIX}({'|'.join(TemporaryPurpose)})-[a-z0-9_]{{8}}")
+_EARLIER_PURPOSES = ("plan", "fold", "spill")
+"""Purposes of temporary folders that a killed process of an earlier version may have left."""
+_PURPOSES = "|".join([*TemporaryPurpose, *_EARLIER_PURPOSES])
+_TEMPORARY = re.compile(rf"{TEMPORARY_PREFIX}({_PURPOSES})-[a-z0-9_]{{8}}")
 
 
 class TemporaryName(StrEnum):
     """A file of uids in a temporary folder."""
 
-    EXPORT = "export.parquet"
-    """The staged export that a plan is made from."""
-    EXCLUDED = "excluded.parquet"
-    """The staged exclusion list of a plan."""
-    LIST = "listed.parquet"
-    """A list of members that a snapshot is compared with or made from."""
-    CHANGES = "changed.parquet"
-    """The uids whose state changes between two snapshots."""
     IMPORT = "copy.parquet"
     """An imported snapshot until it is verified."""
     CANDIDATE = "candidate.parquet"
@@ -292,12 +285,6 @@ def copies_folder() -> Path:
 def fallback_folder(spill_dir: str | None) -> Path:
     """Return the parent of temporary folders if the state folder is read-only."""
     return Path(spill_dir) if spill_dir else Path(tempfile.gettempdir())
-
-
-def temporary_purpose(path: Path) -> TemporaryPurpose | None:
-    """Return the purpose of the temporary folder that a path lies in; None if it lies in none."""
-    found = filter(None, map(_TEMPORARY.fullmatch, path.parts))
-    return next((TemporaryPurpose(match[1]) for match in found), None)
 
 
 def uid_locations(workspace_folder: Path, elsewhere: Iterable[Path] = ()) -> list[UidLocation]:

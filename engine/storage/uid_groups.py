@@ -32,20 +32,20 @@ class UidGroups:
 def group_uids(
     columns: Sequence[pa.BinaryArray],
     bits: int = 0,
-    known: npt.NDArray[np.uint64] | None = None,
+    sorted_hashes: npt.NDArray[np.uint64] | None = None,
 ) -> UidGroups:
     """Group the rows of all `columns`, whose uids are in one partition of so many `bits`.
 
-    `known` are the hashes of the first column, if it is sorted by them.
+    `sorted_hashes` are the hashes of the first column, if it is sorted by them.
     """
     uids = columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
-    if known is None:
+    if sorted_hashes is None:
         keys = values = hashes(uids)
         order = stable_order(keys, bits)
     else:
         others = np.concatenate([np.empty(0, np.uint64), *map(hashes, columns[1:])])
-        keys = values = np.concatenate([known, others])
-        order = _merged_order(known, others, bits)
+        keys = values = np.concatenate([sorted_hashes, others])
+        order = _merged_order(sorted_hashes, others, bits)
     is_same = _is_same(keys, order)
     if not _all_equal(uids, order, is_same):
         # Two uids have the same hash: their exact ranks by hash and uid take its place.
@@ -88,16 +88,16 @@ def find_rows(
 
 
 def _merged_order(
-    known: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], bits: int
+    first: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], bits: int
 ) -> npt.NDArray[np.int64]:
     """Return the order of sorted keys followed by others, as `stable_order` does."""
     later = stable_order(others, bits)
-    places = np.searchsorted(known, others[later], side="right") + np.arange(len(others))
-    order = np.empty(len(known) + len(others), np.int64)
-    order[places] = later + len(known)
-    is_known = np.ones(len(order), np.bool_)
-    is_known[places] = False
-    order[is_known] = np.arange(len(known))
+    places = np.searchsorted(first, others[later], side="right") + np.arange(len(others))
+    order = np.empty(len(first) + len(others), np.int64)
+    order[places] = later + len(first)
+    is_first = np.ones(len(order), np.bool_)
+    is_first[places] = False
+    order[is_first] = np.arange(len(first))
     return order
 
 

@@ -254,7 +254,7 @@ def open_spool(
 ) -> Iterator[Spool]:
     """Open a spool whose file lies in `folder`, or in `plan.spill_dir` if that is set.
 
-    Raises `ConfigError` if no file can be made there, `StateFullError` if the disk is full, and as
+    Raises as `new_file` does, `ConfigError` if no file can be made in `plan.spill_dir`, and as
     `affordable`.
     """
     settings = affordable(settings)
@@ -263,7 +263,7 @@ def open_spool(
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(buffering=0, dir=where)  # noqa: SIM115 - closed below
     except OSError as error:
-        if is_full(error):
+        if is_full(error) or not settings.spill_dir:
             raise unwritable(where, error) from error
         raise ConfigError(
             f"`plan.spill_dir`: {where} cannot be written ({error.strerror})",

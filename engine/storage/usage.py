@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.storage.paths import (
-    TemporaryPurpose,
     UidContent,
-    UidLocation,
     set_aside_folders,
-    temporary_purpose,
     uid_locations,
     workspace_folders,
 )
@@ -26,9 +23,9 @@ _KINDS: Mapping[UidContent, str] = {
     UidContent.TEMPORARY: "staging",
     UidContent.QUERY: "queries",
 }
-_SPILL, _SET_ASIDE = "spill", "set_aside"
+_SET_ASIDE = "set_aside"
 
-KINDS = (*dict.fromkeys(_KINDS.values()), _SPILL, _SET_ASIDE)
+KINDS = (*dict.fromkeys(_KINDS.values()), _SET_ASIDE)
 """The kinds of files in a state folder: the keys of `state_usage`."""
 
 
@@ -36,16 +33,16 @@ def state_usage(state: Path, elsewhere: Iterable[Path] = ()) -> dict[str, int]:
     """Return the bytes of the files in a state folder, by `KINDS`.
 
     `ledger_backups`: from before a migration; `staging`: temporary files of runs; `queries`: the
-    results of queries; `spill`: what a
-    comparison could not hold in memory; `set_aside`: states that `restore` has replaced.
-    `elsewhere` are other parents of temporary folders, such as `plan.spill_dir`. The copies of
-    exports that can be read only once have no name, and are not included. Raises `OSError`.
+    results of queries; `set_aside`: states that `restore` has replaced. `elsewhere` are other
+    parents of temporary folders, such as `plan.spill_dir`. The uids that a plan compares, and the
+    copies of exports that can be read only once, are in files without names, and are not included.
+    Raises `OSError`.
     """
     bytes_of: Counter[str] = Counter()
     others = list(elsewhere)
     for folder in workspace_folders(state):
         for found in uid_locations(folder, others):
-            bytes_of[_kind(found)] += found.bytes
+            bytes_of[_KINDS[found.content]] += found.bytes
         others = []  # They are counted once.
     for folder in set_aside_folders(state):
         bytes_of[_SET_ASIDE] += sum(
@@ -54,9 +51,3 @@ def state_usage(state: Path, elsewhere: Iterable[Path] = ()) -> dict[str, int]:
             for name in names
         )
     return {kind: bytes_of[kind] for kind in KINDS}
-
-
-def _kind(found: UidLocation) -> str:
-    if temporary_purpose(found.path) is TemporaryPurpose.SPILL:
-        return _SPILL
-    return _KINDS[found.content]

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from known_snapshot import SETTINGS, Known, snapshot_of, staged_in
+from weak_hash import only_bits
 
 from engine.model.cohort import Operation
 from engine.planning.comparison import compare
@@ -27,20 +26,8 @@ from engine.snapshot.records import (
 )
 from engine.source.block import Block
 from engine.storage.computation import ComputeOptions
-from engine.storage.uid_hash import hashes
 from engine.storage.uid_parquet import read_batches
 
-
-def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
-    """Return hashes of which there are only two."""
-    return hashes(uids) & np.uint64(1 << 60)
-
-
-HASHING = (
-    *("storage.uid_spool", "storage.uid_groups", "storage.uid_hash"),
-    *("planning.rejections", "snapshot.partitions", "snapshot.sorted_file"),
-)
-"""The modules that compute hashes."""
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
 OPTIONS = ComputeOptions(SETTINGS)
 THIS_RUN = 9
@@ -86,8 +73,7 @@ class Case:
         """Bound the partitions, and weaken the hash."""
         with ExitStack() as stack:
             if self.is_weak:
-                for module in HASHING:
-                    stack.enter_context(patch(f"engine.{module}.hashes", weak_hashes))
+                stack.enter_context(only_bits(1 << 60))
             for module in ("planning.comparison", "snapshot.partitions"):
                 place = f"engine.{module}.partition_bytes"
                 stack.enter_context(patch(place, lambda *_: self.limit))

@@ -7,17 +7,25 @@ from pathlib import Path
 import pyarrow as pa
 
 from engine.planning.staging import EXPORT, stage
-from engine.snapshot.file_format import describe
 from engine.snapshot.records import Snapshot, Staged, UidState
-from engine.snapshot.sorted_file import SNAPSHOT, bits_for, write_sorted
+from engine.snapshot.sorted_file import SNAPSHOT, StateCounts, bits_for, write_sorted
 from engine.source.block import Block
+from engine.storage.files import digest_of
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_groups import group_uids
-from engine.storage.uid_parquet import write_batches
+from engine.storage.uid_parquet import read_batches, write_batches
 from engine.storage.uid_spool import open_spool
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 Known = Mapping[str, tuple[UidState, int]]
+
+
+def describe(path: Path) -> Snapshot:
+    """Return the snapshot in a file."""
+    counts = StateCounts()
+    for batch in read_batches(path, ["state"]):
+        counts.add(batch["state"])
+    return Snapshot(path, counts.census, digest_of(path))
 
 
 def snapshot_of(known: Known, path: Path, *, is_sorted: bool = False) -> Snapshot:

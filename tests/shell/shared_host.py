@@ -44,13 +44,17 @@ class Hosts:
     url: str
     pacing: PacingSettings
     password: Callable[[], str | None] = lambda: None
+    ca_file: str | None = None
+    clock: SystemClock = field(default_factory=SystemClock)
 
     @asynccontextmanager
     async def host(self, name: str, **shared: object) -> AsyncIterator[SharedHost]:
         """Open a host, whose state folder has a name."""
         settings = replace(SharedSettings(self.url), **shared)  # type: ignore[arg-type]
-        limits = SharedLimits(ServerAccess(Address.parse(self.url)[0], self.password), settings)
-        clock = SystemClock()
+        limits = SharedLimits(
+            ServerAccess(Address.parse(self.url)[0], self.password, self.ca_file), settings
+        )
+        clock = self.clock
         coordination = Coordination(
             *(limits, PREFIX, self.pacing, Owner(name, name, f"process of {name}"), clock),
             timeout_seconds=5.0,

@@ -50,7 +50,9 @@ class ValkeyServer:
         return f"redis://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1"]
+        # It ends with this process, however that ends.
+        bound = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+        command = [*bound, self.program, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.folder), "--daemonize", "no", "--save", ""]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -59,6 +61,8 @@ class ValkeyServer:
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as found:
+                if "--tls-port" in self.options:
+                    return
                 found.sendall(b"PING\r\n")
                 if found.recv(64)[:1] in {b"+", b"-"}:
                     return

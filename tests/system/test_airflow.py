@@ -1,4 +1,4 @@
-"""The recipe for Airflow runs in a real Airflow, which has an environment of its own."""
+"""The recipes for Airflow run in a real Airflow, which has an environment of its own."""
 
 import os
 import subprocess
@@ -22,12 +22,13 @@ pytestmark = [
 
 @pytest.fixture
 def airflow_home(cli: CommandLine) -> None:
-    """Make an Airflow with the DAG of the page, for the folder of `cli`."""
+    """Make an Airflow with the DAGs of the pages, for the folder of `cli`."""
     home = cli.folder / "airflow"
     (home / "dags").mkdir(parents=True)
-    [program] = fences(ROOT / "docs" / "nightly-recipes.md", "python")
-    program = program.replace("/srv/cohortsync", str(cli.folder))
-    (home / "dags" / "cohortsync_dag.py").write_text(program)
+    for page in ("nightly-recipes", "scale"):
+        [program] = fences(ROOT / "docs" / f"{page}.md", "python")
+        program = program.replace("/srv/cohortsync", str(cli.folder))
+        (home / "dags" / f"{page}_dag.py").write_text(program)
     cli.variables |= {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -71,3 +72,30 @@ def test_the_dag_syncs_the_cohorts_and_fails_if_a_guard_stops_one(
     assert "AirflowFailException: exit status 4, see above" in failed
     assert "new_state=failed" in failed
     assert api.members("vip") == uids
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_a_mapped_task_syncs_each_workspace_and_one_that_fails_leaves_the_others_alone(
+    cli: CommandLine, api: Emulator
+) -> None:
+    def prepare(name: str, uids: int) -> set[str]:
+        folder = cli.folder / "workspaces" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        table = {"name": name, "source": "export.txt"}
+        cli.configure(**{f"cohorts.{name}": table}, guards={"expected_size": [10, 100]})
+        found = cli.write("export.txt", uids)
+        for each in ("config.toml", "export.txt"):
+            (cli.folder / each).replace(folder / each)
+        return found
+
+    prepare("a", 9)
+    uids = prepare("b", 20)
+    failed = airflow(cli, "dags", "test", "cohortsync_volume_0")
+    assert "AirflowFailException: exit status 4, see above" in failed
+    assert (api.members("a"), api.members("b")) == (set(), uids)
+
+    uids = prepare("a", 10)
+    done = airflow(cli, "dags", "test", "cohortsync_volume_0")
+    assert "exit status" not in done
+    assert "new_state=success" in done
+    assert api.members("a") == uids

@@ -17,10 +17,18 @@ SMALL = {
     "plan": ["--uids", "10000", "--memory", "512"],
     "simple": ["--uids", "10000"],
     "churn": ["--uids", "100000"],
+    "fleet": ["--workspaces", "5", "--spread", "0", "--hosts", "2", "--deaths", "1"],
+    "workspace_night": ["--cohorts", "1", "--uids", "5000"],
+    "shared_ceiling": [
+        *("--hosts", "3", "--seconds", "12"),
+        *("--requests", "40", "--per-seconds", "4"),
+    ],
+    "sql_source": ["--rows", "20000", "--repeat", "1"],
     "sync_ceiling": ["--cohorts", "2", "--requests", "3", "--per-seconds", "2"],
 }
-STARTING = {"engine_speed", "memory", "cpu", "sync_ceiling"}
-"""Those that start a dozen processes, which is most of what they take."""
+STARTING = {"engine_speed", "memory", "cpu", "shared_ceiling", "sql_source"}
+STARTING |= {"sync_ceiling", "workspace_night"}
+"""Those that start many processes, which is most of what they take."""
 
 
 @pytest.mark.parametrize(

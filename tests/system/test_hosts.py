@@ -1,14 +1,18 @@
 """Processes with state folders of their own, as on several hosts, share a ceiling and cohorts."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from clean_room import until
+from clean_room import ROOT, until
 from emulated_api import Emulator
 from nightly import TARGET, CommandLine, assert_balanced
-from valkey_server import ValkeyServer, valkey
+from valkey_server import ValkeyServer, server_program, valkey
 
 Host = Callable[..., CommandLine]
 NAMED = ("--cohort-name", "C")
@@ -38,6 +42,7 @@ def host(api: Emulator, server: ValkeyServer, tmp_path: Path) -> Iterator[Host]:
         yield make
 
 
+@pytest.mark.slow
 def test_hosts_stay_within_one_ceiling_and_use_it(
     host: Host, api: Emulator, server: ValkeyServer
 ) -> None:
@@ -64,6 +69,7 @@ def test_hosts_stay_within_one_ceiling_and_use_it(
     assert max(others) > 100
 
 
+@pytest.mark.slow
 def test_a_cohort_of_one_host_is_refused_to_another(host: Host, api: Emulator) -> None:
     first, second = host("a", requests=2), host("b", requests=2)
     for cli in (first, second):
@@ -104,6 +110,31 @@ def test_a_snapshot_of_one_host_moves_on_another_only_after_it_was_brought_there
     assert planned < api.members()
 
 
+@pytest.mark.slow
+def test_a_run_whose_cohort_was_taken_over_moves_no_snapshot_and_nothing_is_lost(
+    host: Host, api: Emulator, server: ValkeyServer
+) -> None:
+    cli = host("a")
+    planned = cli.write("export.txt", 8_000)
+    running = cli.start("mirror", "export.txt", *TARGET, "--json")
+    until(lambda: api.received() >= 1, "it sends")
+    with server.client() as client:
+        [lease] = client.keys("*:cohort:*")
+        token = client.hget(lease, "token")
+        client.hset(lease, mapping={"token": 1 << 52, "holder": "process 9 on elsewhere"})
+        ended = running.wait()
+        assert ended.status == 75, ended.stderr
+        assert "was taken over by process 9 on elsewhere" in ended.stderr
+        client.hset(lease, mapping={"token": token or 0, "until": 0})
+    received = api.received()
+    ended = cli.run("mirror", "export.txt", *TARGET, "--json")
+    assert ended.status == 0, ended.stderr
+    assert api.members() == planned
+    assert api.received() - received < 30
+    assert cli.run("snapshot", "verify", "--cohort-id", TARGET[1]).status == 0
+
+
+@pytest.mark.slow
 def test_without_the_server_nothing_is_sent(host: Host, api: Emulator) -> None:
     cli = host("a", shared="redis://127.0.0.1:1")
     cli.write("export.txt")
@@ -124,3 +155,18 @@ def test_without_the_server_nothing_is_sent(host: Host, api: Emulator) -> None:
         assert "share a ceiling of 2 in 2 s, and this one is configured with 100 in 2 s" in (
             ended.stderr
         )
+
+
+@pytest.mark.slow
+def test_a_ceiling_is_shared_for_five_minutes_of_disturbances(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server_program()
+    command = [sys.executable, "benchmarks/shared_ceiling.py", "--seconds", "300"]
+    command += ["--requests", "300", "--per-seconds", "60"]
+    if os.geteuid() == 0 and shutil.which("ip"):
+        command.append("--namespaces")
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    with capsys.disabled():
+        print(f"\n{ended.stdout}")  # noqa: T201 - the proof's figures
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -110,7 +110,7 @@ def test_too_little_address_space_is_reported(cli: CommandLine, megabytes: int) 
         assert ended.returncode == 0 or (ended.returncode == 75 and "hint" in stderr), stderr
 
 
-def test_a_folder_that_cannot_be_spilled_into_is_reported(cli: CommandLine) -> None:
+def test_a_folder_that_takes_no_temporary_files_is_reported(cli: CommandLine) -> None:
     (cli.folder / "a-file").write_text("x")
     cli.configure(plan={"spill_dir": str(cli.folder / "a-file" / "spill")})
     write(cli, 0, 10)

@@ -22,6 +22,9 @@ NOT_RUN = {
     "uv tool install .": "test_recipes installs it, into a folder of its own",
     "docker build --file docs/Dockerfile --tag cohortsync .": "needs a builder: see test_recipes",
     "systemctl enable --now cohortsync@daily.timer": "test_recipes verifies the units",
+    "kubectl taint nodes NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute": (
+        "needs a cluster"
+    ),
 }
 """The first lines of the fences marked `sh not-run`, and why."""
 OF_ITS_OWN = {"nightly"}

@@ -2,10 +2,12 @@
 
 import signal
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clean_room import until
 from configured_sync import by_key, statuses, sync
@@ -197,7 +199,48 @@ def test_members_of_a_postgres_and_what_goes_wrong(
     assert statuses(sync(cli)) == {"vip": ("finished", 0)}
     assert api.members("vip") == {each for each in members if not each.endswith("7")}
     assert spools(cli) == []
-    assert marts.connections() == 0
+    marts.await_idle()
+
+
+@pytest.mark.slow
+def test_five_million_uids_of_a_postgres(
+    cli: CommandLine, api: Emulator, postgres: PostgresServer
+) -> None:
+    uids = 5_000_000
+    postgres.execute(
+        "create table many as select lpad(n::text, 24, '0') as uid "
+        f"from generate_series(1, {uids}) n"
+    )
+    configure(cli, postgres.url_of(READER), "select uid from many")
+    # Killed when a part of it is read, it leaves nothing, and the same command does all of it.
+    running = cli.start("sync", "--json", anew=True)
+    until(lambda: any(each.stat().st_size > 10**6 for each in spools(cli)), "rows are spooled")
+    postgres.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = '" + READER + "'"
+    )
+    ended = running.wait()
+    assert ended.status == ExitStatus.INCOMPLETE
+    assert "the query was ended" in ended.log
+    assert spools(cli) == []
+    assert api.received() == 0
+    running = cli.start("sync", "--json", anew=True)
+    peak = 0  # Until the plan begins, whose memory does not depend on where the uids are from.
+    while running.process.poll() is None and "reading the export" not in running.stderr:
+        with suppress(OSError, IndexError):  # It may just have ended.
+            status = Path(f"/proc/{running.process.pid}/status").read_text(encoding="ascii")
+            peak = max(peak, int(status.partition("VmHWM:")[2].split()[0]))
+        time.sleep(0.1)
+    [result] = running.wait().document["cohorts"]
+    assert (result["status"], result["members"]) == ("finished", uids)
+    members = np.array([int(each) for each in api.members("vip")])
+    assert (len(members), members.min(), members.max()) == (uids, 1, uids)
+    assert 0 < peak < 250_000, f"{peak:,} kB"
+    assert spools(cli) == []
+    postgres.await_idle()
+    postgres.execute("drop table many")
+    ended = sync(cli)
+    assert ended.status == ExitStatus.USAGE
+    assert 'relation "many" does not exist' in ended.stderr
 
 
 def test_a_stop_ends_the_query_and_its_connection(cli: CommandLine, marts: PostgresServer) -> None:
@@ -208,5 +251,5 @@ def test_a_stop_ends_the_query_and_its_connection(cli: CommandLine, marts: Postg
     ended = running.wait()
     assert ended.status == ExitStatus.INCOMPLETE
     assert by_key(ended)["vip"]["status"] == "not_begun"
-    assert marts.connections() == 0
+    marts.await_idle()
     assert spools(cli) == []

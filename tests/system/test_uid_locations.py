@@ -46,6 +46,11 @@ def used(tmp_path: Path, emulate: Callable[..., Emulator]) -> CommandLine:
         mirror={"settle_seconds": 0.0, "resend_over_nights": 2},
         guards={"max_removals": 1.0, "max_additions": 1.0},
         limits={"requests": 10_000},
+        **{
+            "connections.here": {"url": "sqlite:asked.db"},
+            "cohorts.asked": {"name": "Asked", "mode": "add"},
+            "cohorts.asked.source": {"connection": "here", "query": "select uid from audience"},
+        },
     )
     (cli.folder / "push.csv").write_text(f"id,x\n{uids(0, 1)[0]},1\n,1\n{poison},1\nbad,1,1\n")
     pushed = cli.run("push", "push.csv", "--column", "id", *target("pushed"))
@@ -58,6 +63,10 @@ def used(tmp_path: Path, emulate: Callable[..., Emulator]) -> CommandLine:
     succeed(cli, "rollback", "--to", "1", *TARGET[:2])
     succeed(cli, "mirror", "second.txt", *TARGET, "--shadow")
     succeed(cli, "plan", "second.txt", *TARGET)
+    with closing(sqlite3.connect(cli.folder / "asked.db")) as database, database:
+        database.execute("create table audience (uid)")
+        database.executemany("insert into audience values (?)", [(uid,) for uid in uids(0, 500)])
+    assert cli.run("sync", "--max-requests", "1").status == 75  # It keeps the query's result.
     return cli
 
 

@@ -9,7 +9,7 @@ one that it was made from: its token is in a file beside the ledger.
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from engine.planning.database.record import GenerationRecord
 from engine.planning.database.session import Session
 from engine.planning.database.statements import Tables
 from engine.planning.database.uploading import upload
-from engine.snapshot.file_format import describe, look_up, verify
+from engine.snapshot.file_format import look_up, verify
 from engine.snapshot.fold import RunChanges, changed_states, fold
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
 from engine.snapshot.sorted_file import SNAPSHOT
@@ -140,7 +140,7 @@ class DatabaseEngine:
             found = session.batches(self.tables.rows_of(record.number))
             rows = (each.cast(SNAPSHOT) for each in found)
             write_batches(target, SNAPSHOT, options.interruption.until_tripped(rows))
-        return describe(target)
+        return replace(snapshot, path=target, digest=digest_of(target))
 
     def look_up(self, path: Path, uid: str) -> tuple[UidState, int] | None:
         """Return a uid's state in a generation, and the run since which it has it."""

@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.formats.arrow_columns import uid_values
-from engine.source.lake.table import unreadable_table, version_gone
+from engine.source.lake.table import one_line, unreadable_table, version_gone
 from engine.source.urls import is_url, redacted
 
 _SESSION = {
@@ -22,6 +22,10 @@ _SESSION = {
 }
 _ENVIRONMENT = "credentials come from the environment, such as AWS_ACCESS_KEY_ID and AWS_REGION"
 _ERRORS = (DeltaError, pa.ArrowException, OSError)
+_LARGE_VERSION = 1_000_000
+"""`deltalake` takes a time that grows with the number to find that there is no such version."""
+_PANIC = "PanicException"
+"""The name of what Rust's panics become, which no module of `deltalake` has."""
 
 
 class OpenDeltaTable:
@@ -33,7 +37,7 @@ class OpenDeltaTable:
         Raises `MissingExportError` if there is no table, and `SourceError` if it has no such
         version or cannot be read.
         """
-        self.identity = path if is_url(path) else str(Path(path).absolute())
+        self.identity = path if is_url(path) else str(Path(path).expanduser().absolute())
         shown = f"delta:{redacted(path)}"
         self._table = _opened(self.identity, shown, version, at)
         self.version = self._table.version()
@@ -67,26 +71,29 @@ def _query(shown: str) -> QueryBuilder:
         return QueryBuilder(_SESSION)
     except TypeError:
         raise UsageError(
-            f"{shown}: needs deltalake 1.6.4 or later", hint="pip install --upgrade deltalake"
+            f"{shown}: needs deltalake 1.6.4 or later", hint="pip install 'deltalake>=1.6.4'"
         ) from None
 
 
 def _opened(path: str, shown: str, version: int | None, at: datetime | None) -> DeltaTable:
     with _translated(shown):
+        if version is not None and version > _LARGE_VERSION:
+            latest = DeltaTable(path).version()
+            if latest < version:
+                raise _no_version(shown, version, latest)
         try:
             table = DeltaTable(path, version=version)
         except DeltaError as error:
             if version is None:
                 raise
-            raise _no_version(path, shown, version) from error
+            raise _no_version(shown, version, DeltaTable(path).version()) from error
         if at is not None:
             table.load_as_version(at)
     return table
 
 
-def _no_version(path: str, shown: str, version: int) -> SourceError:
-    """Return the error for a version that cannot be opened; raises if the table cannot either."""
-    latest = DeltaTable(path).version()
+def _no_version(shown: str, version: int, latest: int) -> SourceError:
+    """Return the error for a version that cannot be opened."""
     if version > latest:
         return SourceError(f"{shown}: has no version {version}", hint=f"its last is {latest}")
     return SourceError(
@@ -118,3 +125,7 @@ def _translated(name: str) -> Iterator[None]:
         if isinstance(error, pa.ArrowException) and "not found" in str(error):
             raise version_gone(name) from error
         raise unreadable_table(name, error, _ENVIRONMENT if "://" in name else None) from error
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise SourceError(f"{name}: deltalake failed ({one_line(error)})") from error

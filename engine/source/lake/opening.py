@@ -8,7 +8,7 @@ from engine.source.lake.table import LakeTable
 from engine.source.lake.table_source import TableSource
 from engine.source.options import ReadingOptions
 
-_PACKAGES = {"delta": "deltalake", "iceberg": "pyiceberg"}
+_PACKAGES = {"delta": "deltalake>=1.6.4", "iceberg": "pyiceberg>=0.12"}
 """The package for each kind of table, which is an extra with the name of the kind."""
 
 
@@ -43,9 +43,9 @@ def open_table(name: str) -> LakeTable:
         from engine.source.lake.iceberg import OpenIcebergTable  # noqa: PLC0415 - an extra
 
         return OpenIcebergTable(named.table, named.version, named.at)
-    except ImportError as error:
+    except ImportError:
         package = _PACKAGES[named.kind]
         raise UsageError(
-            f"{name}: needs the package {error.name or package}",
-            hint=f"pip install {package} (in the checkout: pip install '.[{named.kind}]')",
+            f"{name}: needs the package {package}",
+            hint=f"pip install '{package}' (in the checkout: pip install '.[{named.kind}]')",
         ) from None

@@ -61,7 +61,7 @@ _UNREACHABLE = re.compile(
 """What libraries say of a server that does not answer or is busy: their errors have no types."""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return what an error of a library says, in one line that is safe to show."""
     lines = _URL_SECRET.sub("", _COLOR.sub("", str(error))).splitlines()
     text = "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__

@@ -47,5 +47,5 @@ def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterat
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",  # An SQLite file would be a download.
-    "threads": 2,
+    "threads": 1,  # Each has buffers of its own.
 }

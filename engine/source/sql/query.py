@@ -90,7 +90,7 @@ def text_problem(text: str) -> str | None:
     word = _first_word(text)
     if word in _READS:
         return None
-    return f"should be one query that reads, as SELECT …, and begins with {word or 'nothing'}"
+    return f"should be one query that reads, as SELECT …, and begins with {word[:20] or 'nothing'}"
 
 
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "FROM"})

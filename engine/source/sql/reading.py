@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class QueryReading:
         Raises as `spool` does.
         """
         with run_query(self.connection, self.query, Cancellation(), is_check=True) as result:
-            return self._columns(result)[0]
+            return self.columns(result)[0]
 
     def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
         name = self.query.name
@@ -81,9 +82,14 @@ class QueryReading:
             column, columns = self.columns(result)
             with open_spools(folder, self.values) as spools:
                 limit = _Limit(self.connection, folder, name, spools)
-                with refusing_values(name, column):
+                with refusing_values(name, column), ThreadPoolExecutor(1) as writer:
+                    writing: Future[int] | None = None  # While the next batch is awaited.
                     for batch in result.batches(columns):
-                        limit.count(self._write(batch, column, spools))
+                        if writing is not None:
+                            limit.count(writing.result())
+                        writing = writer.submit(self._write, batch, column, spools)
+                    if writing is not None:
+                        limit.count(writing.result())
                 if cancellation.is_requested:  # A driver may end a result that is cut off.
                     raise IncompleteError(f"{name}: the query was ended")
         return spools

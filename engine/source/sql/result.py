@@ -1,14 +1,16 @@
 """What a driver gives: the columns of a result, and its rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 
-BATCH_ROWS = 8_192
+BATCH_ROWS = 16_384
 """Rows that a driver is asked for at a time."""
 
 
@@ -35,7 +37,7 @@ def result_of_rows(names: Sequence[str], chunks: Iterable[Sequence[Sequence[Any]
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         places = [names.index(each) for each in columns]
         for rows in chunks:
-            arrays = [texts_of([row[place] for row in rows]) for place in places]
+            arrays = [texts_of(list(map(itemgetter(place), rows))) for place in places]
             yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
     return Result(pa.schema([(name, pa.binary()) for name in names]), batches)
@@ -43,10 +45,18 @@ def result_of_rows(names: Sequence[str], chunks: Iterable[Sequence[Sequence[Any]
 
 def texts_of(values: Sequence[Any]) -> pa.Array:
     """Return values as binary: text as it is, whole numbers as decimal text, UUIDs as text."""
-    try:
-        return pa.array(values, pa.string()).cast(pa.binary())
-    except (pa.ArrowException, TypeError, ValueError):
-        return pa.array([_text_of(each) for each in values], pa.binary())
+    kinds = set(map(type, values))
+    if kinds <= _TEXTS:
+        with suppress(UnicodeEncodeError):  # A driver may give lone surrogates.
+            return pa.array(values, pa.binary())
+    if kinds <= _NUMBERS:
+        with suppress(OverflowError):
+            return pa.array(values, pa.int64()).cast(pa.string()).cast(pa.binary())
+    return pa.array([_text_of(each) for each in values], pa.binary())
+
+
+_TEXTS, _NUMBERS = {str, bytes, type(None)}, {int, type(None)}
+"""Types that a column of values mostly has; PyArrow converts those at once."""
 
 
 def _text_of(value: Any) -> bytes | None:  # noqa: ANN401 - any value of a driver

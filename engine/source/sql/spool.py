@@ -109,8 +109,7 @@ class Spool:
     def add(self, values: pa.Array) -> int:
         """Write values of the uid column, binary or strings; return their bytes."""
         texts = pc.fill_null(values.cast(pa.binary()), b"")
-        # A batch of few rows of a large one would keep all of its bytes until they are written.
-        batch = pa.RecordBatch.from_arrays([pa.concat_arrays([texts])], schema=UIDS)
+        batch = pa.RecordBatch.from_arrays([texts], schema=UIDS)
         _, data = buffers(texts)
         self._lengths.update(pc.binary_length(texts).to_numpy(zero_copy_only=False))
         self._values.update(data)
@@ -140,7 +139,7 @@ def open_spools(folder: Path, values: Iterable[str | None]) -> Iterator[dict[str
     with ExitStack() as opened:
         spools = {value: Spool(folder / _name()) for value in values}
         for spool in spools.values():
-            spool.writer = opened.enter_context(open_writer(spool.path, UIDS))
+            spool.writer = opened.enter_context(open_writer(spool.path, UIDS, "none"))
         yield spools
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.connections import ConnectionTable
 from engine.config.loading import TABLES, Config, load
+from engine.config.queries import QueryTable
 from engine.config.settings import StateTable, WorkspaceTable
 from engine.config.toml_settings import key_fields
 from engine.errors import ConfigError
@@ -21,6 +23,8 @@ KEYS = [
         ("cohorts.c", CohortSettings),
         ("cohorts.c.guards", GuardSettings),
         ("cohorts.c.exclude", ExcludeSettings),
+        ("connections.c", ConnectionTable),
+        ("queries.c", QueryTable),
     )
     for key in key_fields(settings)
 ]
@@ -59,6 +63,10 @@ def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]
     cohort = {"name": '"C"', "source": '"c.csv"', "wait_for": "true"}
     tables: dict[str, dict[str, str]] = {"workspace": workspace, "cohorts.c": cohort}
     tables |= {"cohorts.c.exclude": {"source": '"e.csv"'}} if table == "cohorts.c.exclude" else {}
+    if table in {"connections.c", "queries.c"}:
+        tables["connections.c"] = {"url": '"sqlite:c.db"'}
+    if table == "queries.c":
+        tables[table] = {"connection": '"c"', "query": '"select 1"', "cohort_column": '"c"'}
     tables.setdefault(table, {})[key] = value
     lines = [
         f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for name, t in tables.items()
@@ -72,7 +80,7 @@ def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]
 
 
 TEXTS = {"uid_pattern", "id", "name", "description", "column", "owner"}
-TEXTS |= {"push_url", "address", "url", "connection"}
+TEXTS |= {"push_url", "address", "url", "connection", "cohort_column"}
 """Keys with text of any length, in which a long path is valid; a pattern may match a NUL."""
 BEYOND = {"2**63 - 1", "2**63", "400 digits", "1e308", "nan", "inf", "-inf", "NUL", "long path"}
 """What no other key takes."""

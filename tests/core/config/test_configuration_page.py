@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.connections import ConnectionTable
 from engine.config.lake_tables import DeltaSource, IcebergSource
 from engine.config.limits import HoursTable
 from engine.config.loading import TABLES, load_project
+from engine.config.queries import QuerySource, QueryTable
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import key_fields
 from engine.planning.settings import DEFAULT_SPREAD_HOURS
@@ -34,6 +36,9 @@ def defaults() -> dict[str, Any]:
         ("cohorts.KEY.exclude", ExcludeSettings),
         ("cohorts.KEY.source", DeltaSource),
         ("cohorts.KEY.source", IcebergSource),
+        ("cohorts.KEY.source", QuerySource),
+        ("connections.NAME", ConnectionTable),
+        ("queries.NAME", QueryTable),
     ):
         for key, field in key_fields(settings).items():
             default = None if field.default in {MISSING, "", ()} else field.default

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.connections import ConnectionTable
 from engine.config.limits import HoursTable
 from engine.config.loading import TABLES, Config, load, load_project
+from engine.config.queries import QueryTable
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import key_fields
 
@@ -57,6 +59,8 @@ def test_what_ships_equals_the_defaults_of_partner_and_state_folder(
             ("[limits.hours]", HoursTable),
             ("cohorts.vip", CohortSettings),
             ("cohorts.vip.exclude", ExcludeSettings),
+            ("connections.warehouse", ConnectionTable),
+            ("queries.audiences", QueryTable),
         )
         for key in key_fields(settings)
     ],

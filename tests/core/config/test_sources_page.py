@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.config.loading import load_project
 from engine.source.dates import date_problem, expand_dates
 from engine.source.files.patterns import pick_problem
+from engine.source.sql.query import Query
 from pages import ROOT, fences
 
 
@@ -18,6 +19,9 @@ def test_the_configuration_of_the_page(tmp_path: Path) -> None:
     assert {"vip", "lapsed"} <= read.keys()
     assert read["lake"].source == ("delta:s3://lake/vip@{date}T03:00+01:00",)
     assert read["prod"].source == ("iceberg:prod.crm.vip",)
+    assert read["buyers"].query == Query("marts", "SELECT user_id FROM orders")
+    shared = Query("marts", "SELECT user_id, kind FROM orders", "kind")
+    assert (read["churned"].query, read["vips"].query) == (shared.of("churned"), shared.of("vip"))
     cohorts = tomllib.loads(text)["cohorts"]
     named = [cohorts["vip"]["source"], cohorts["lapsed"]["wait_for"]]
     named += cohorts["lapsed"]["exclude"]["source"]

@@ -40,7 +40,7 @@ def test_what_it_writes_loads_with_the_defaults(folder: Path) -> None:
     workspace = project.shared.workspace
     assert (workspace.id, workspace.endpoint.label) == ("W$1", "api-02.moengage.com")
     assert project.shared.credentials is not None
-    assert project.shared.credentials.key_file == folder / 'a"b\\c.key'
+    assert project.shared.credentials.file == folder / 'a"b\\c.key'
     [example] = project.cohorts.values()
     assert (example.key, example.enabled) == ("example", False)
     for name, (_, settings) in TABLES.items():
@@ -176,4 +176,4 @@ def test_any_text_survives_in_what_is_written(folder: Path) -> None:
         NewConfig("W", "01", name).write(path)
         [config] = load_project(path, need_credentials=False, environ={}).workspaces.values()
         assert config.credentials is not None
-        assert config.credentials.key_file == folder / name
+        assert config.credentials.file == folder / name

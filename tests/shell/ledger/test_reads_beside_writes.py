@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from known_snapshot import staged_in
+from known_snapshot import describe, staged_in
 from large_ledger import make_large_ledger, watching
 from ledger_entries import (
     COMMAND,
@@ -32,7 +32,6 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.planning.comparison import compare
 from engine.report.history import RunReport
-from engine.snapshot.file_format import describe
 from engine.snapshot.sorted_file import SNAPSHOT
 from engine.source.block import Block
 from engine.storage.computation import ComputeOptions

@@ -20,16 +20,17 @@ from comparison_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, snapshot_of, staged_in
+from known_snapshot import SETTINGS, Known, describe, snapshot_of, staged_in
 
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.staging import EXPORT, stage
-from engine.snapshot.file_format import describe, look_up, verify
+from engine.snapshot.file_format import look_up, take_over, verify
 from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
-from engine.snapshot.records import UNKNOWN, UidState
+from engine.snapshot.partitions import is_sorted, sort_rows
+from engine.snapshot.records import UNKNOWN, Snapshot, UidState
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
 from engine.storage.uid_hash import WHOLE
@@ -176,6 +177,85 @@ def test_an_adoption_adds_what_is_not_known_yet(case: Case) -> None:
             state, run = case.known.get(uid, (UidState.MAY_BE_IN, 0))
             expected[uid] = (UidState.MAY_BE_OUT if state is UidState.OUT else state, run)
         assert known_in(made.path) == expected
+
+
+STEPS = ("add", "remove", "adopt", "reconcile", "import", "sort", "be of an older version")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(STEPS),
+            st.lists(uids | st.integers(1, 500).map("x".__mul__), max_size=9),
+        ),
+        min_size=2,
+        max_size=7,
+    ),
+    st.sampled_from([10**9, 100]),
+    st.booleans(),
+)
+@settings(max_examples=settings().max_examples // 2)
+def test_generations_follow_each_other(
+    steps: list[tuple[str, list[str]]],
+    limit: int,
+    is_weak: bool,  # noqa: FBT001 - drawn
+) -> None:
+    case = Case([], {}, frozenset(), {}, limit=limit, is_weak=is_weak)
+    expected: dict[str, tuple[UidState, int]] = {}
+    base: Snapshot | None = None
+    with TemporaryDirectory() as name, case.conditions():
+        for run, (step, listed) in enumerate(steps, start=1):
+            path = Path(name) / f"{run}.parquet"
+            base = made_by(step, listed, run, base, path)
+            expected = expected_after(step, listed, run, expected)
+            assert known_in(base.path) == expected
+            assert base == describe(base.path)
+            assert is_sorted(base) == (step != STEPS[-1])
+            for uid in (*listed, "nobody"):
+                assert look_up(base.path, uid) == expected.get(uid)
+
+
+def made_by(step: str, listed: list[str], run: int, base: Snapshot | None, path: Path) -> Snapshot:
+    """Make the next generation."""
+    if step in {"adopt", "reconcile"}:
+        state = UidState.MAY_BE_IN if step == "adopt" else UidState.IN
+        with staged_in(path.parent, blocks_of(listed)) as staged:
+            return adopt(base if step == "adopt" else None, staged.spool, state, path, OPTIONS)
+    base = base or snapshot_of({}, path.with_name("nothing.parquet"))
+    if step == "sort":
+        return sort_rows(base, path, OPTIONS)
+    if step == "import":
+        return take_over(base.path, path, OPTIONS, lambda _: None)
+    if step == STEPS[-1]:
+        return snapshot_of(known_in(base.path), path)
+    operation = Operation(step)
+    sent = path.with_name(f"{operation}-{run}.parquet")
+    rows = pa.record_batch([pa.array([uid.encode() for uid in listed], pa.binary())], UID_COLUMN)
+    write_batches(sent, UID_COLUMN, [rows])
+    outcomes = [RangeOutcome(operation, 0, len(listed), is_accepted=True)] if listed else []
+    changes = RunChanges(run, [OperationUids(operation, {0: sent})], outcomes, [run - 1, run])
+    return fold(base, changes, path, OPTIONS)
+
+
+def expected_after(
+    step: str, listed: list[str], run: int, known: Known
+) -> dict[str, tuple[UidState, int]]:
+    """Return what the next generation holds."""
+    if step == "import":
+        return {uid: (state, 0) for uid, (state, _) in known.items()}
+    if step == "reconcile":
+        return dict.fromkeys(listed, (UidState.IN, 0))
+    found = dict(known)
+    for uid in listed if step in {"adopt", "add", "remove"} else []:
+        state, since = known.get(uid, (UidState.MAY_BE_IN, 0))
+        if step == "adopt":
+            found[uid] = (UidState.MAY_BE_OUT if state is UidState.OUT else state, since)
+        else:
+            found[uid] = (BECOMES[Operation(step), True], run)
+    if step in {"add", "remove"}:
+        is_recent = {run - 1, run}
+        return {u: s for u, s in found.items() if s[0] is not UidState.OUT or s[1] in is_recent}
+    return found
 
 
 def test_a_stage_counts_every_row_and_hands_on_the_skipped(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from known_snapshot import describe
 from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from whole_push import Death
@@ -17,13 +19,15 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.planning.comparison import OPERATION
 from engine.runs import transfer
-from engine.snapshot.file_format import describe, look_up, take_over
-from engine.snapshot.records import UidState
+from engine.snapshot.file_format import look_up, take_over
+from engine.snapshot.partitions import open_rows
+from engine.snapshot.records import Census, Snapshot, UidState
 from engine.snapshot.sorted_file import SNAPSHOT, write_sorted
 from engine.storage.capacity import affordable
 from engine.storage.computation import ComputeOptions
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_groups import group_uids
+from engine.storage.uid_hash import WHOLE
 from engine.storage.uid_parquet import read_batches, write_batches
 
 OPTIONS = ComputeOptions(PlanningSettings(memory_megabytes=64, threads=1))
@@ -70,16 +74,21 @@ def brought_in(path: Path) -> pa.Table:
         return pq.read_table(file).sort_by("uid")
 
 
+def compared(path: Path) -> pa.Table:
+    """Read each row group on its own, as a comparison does."""
+    with open_rows(Snapshot(path, Census(), b""), path.parent, OPTIONS) as rows:
+        parts = [rows.rows(each, None)[0] for each in WHOLE.divided(2)]
+    return pa.Table.from_batches(parts, SNAPSHOT).sort_by("uid")
+
+
 def looked_up(path: Path) -> pa.Table:
-    """Look up each uid, as `why` does: only its row group is read."""
+    """Look up uids of all row groups, as `why` does; return all rows."""
     wanted = rows_of(SNAPSHOT)
-    found = [look_up(path, uid.decode()) for uid in wanted["uid"].to_pylist()]
-    uids, states, runs = zip(
-        *((uid, *each) for uid, each in zip(wanted["uid"].to_pylist(), found, strict=True) if each),
-        strict=True,
-    )
+    for place in range(0, COUNT, 5):
+        uid, state, run = (column[place].as_py() for column in wanted.columns)
+        assert look_up(path, uid.decode()) == (state, run)
     assert look_up(path, "nobody") is None
-    return pa.table([uids, pa.array(states, pa.uint8()), pa.array(runs, pa.int32())], SNAPSHOT)
+    return compared(path)
 
 
 FILES: dict[str, tuple[Callable[[Path], None], Callable[[Path], pa.Table], pa.Schema]] = {
@@ -138,6 +147,44 @@ def test_a_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path, name: str) -> 
 def test_any_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path, name: str) -> None:
     ended = walk_flips(tmp_path, name, lambda bits: iter(range(bits)))
     assert ended["refused"] > ended["right"]
+
+
+def nulls_for(rows: pa.Table) -> pa.Table:
+    column = pa.nulls(len(rows), pa.uint8())
+    return rows.set_column(1, "state", column)
+
+
+def of_another_row_group(rows: pa.Table) -> pa.Table:
+    column = pa.array([state % 4 + 1 for state in rows["state"].to_pylist()], pa.uint8())
+    return rows.set_column(1, SNAPSHOT.field("state"), column)
+
+
+WRONG: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "states that are null": nulls_for,
+    "the states of another row group": of_another_row_group,
+    "a row less": lambda rows: rows[:-1],
+    "no row": lambda rows: rows[:0],
+    "a row twice": lambda rows: pa.concat_tables([rows[:1], rows]),
+    "a column less": lambda rows: rows.drop_columns("run"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("read", [looked_up, compared], ids=lambda read: read.__name__)
+def test_a_row_group_that_is_read_wrong_is_refused(
+    tmp_path: Path, wrong: Callable[[pa.Table], pa.Table], read: Callable[[Path], pa.Table]
+) -> None:
+    """The pages' checksums do not cover the metadata by which the pages are found."""
+    path = tmp_path / "file.parquet"
+    sorted_by_hash(path)
+    real = pq.ParquetFile.read_row_groups
+    with (
+        patch.object(
+            pq.ParquetFile, "read_row_groups", lambda *given, **how: wrong(real(*given, **how))
+        ),
+        pytest.raises(LedgerError, match=r"file\.parquet cannot be read"),
+    ):
+        read(path)
 
 
 @pytest.mark.parametrize("name", FILES)

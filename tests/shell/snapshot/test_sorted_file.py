@@ -8,19 +8,19 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, snapshot_of
+from known_snapshot import SETTINGS, describe, snapshot_of
 from mirrored_cohort import UIDS, Cohort, MirrorRun
+from weak_hash import only_bits
 
 from engine.errors import LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.snapshot.file_format import describe, look_up
+from engine.snapshot.file_format import look_up
 from engine.snapshot.fold import RunChanges, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.partitions import is_sorted, open_rows, sort_rows
@@ -34,11 +34,6 @@ UID_COLUMN = schema_of(uid=pa.binary())
 OPTIONS = ComputeOptions(SETTINGS)
 
 
-def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
-    """Return one of four hashes, two of them in the same partition of up to 63 bits."""
-    return hashes(uids) & np.uint64((1 << 63) + 1)
-
-
 @contextmanager
 def small_parts(*, is_weak: bool = False) -> Iterator[None]:
     """Make row groups and parts tiny, and perhaps the hash weak."""
@@ -47,15 +42,13 @@ def small_parts(*, is_weak: bool = False) -> Iterator[None]:
             stack.enter_context(patch(f"engine.snapshot.sorted_file.{name}", value))
         stack.enter_context(patch("engine.storage.uid_parquet._GROUP_ROWS", 3))
         if is_weak:
-            modules = ("uid_spool", "uid_groups", "uid_hash")
-            for module in (*(f"storage.{each}" for each in modules), "snapshot.sorted_file"):
-                stack.enter_context(patch(f"engine.{module}.hashes", weak_hashes))
+            # Two of four hashes are in the same partition of up to 63 bits.
+            stack.enter_context(only_bits((1 << 63) + 1))
         yield
 
 
-def hash_of(uid: str, *, is_weak: bool = False) -> int:
-    uids = pa.array([uid.encode()])
-    return int((weak_hashes if is_weak else hashes)(uids)[0])
+def hash_of(uid: str) -> int:
+    return int(hashes(pa.array([uid.encode()]))[0])
 
 
 @given(
@@ -82,12 +75,12 @@ def test_any_partition_has_its_rows(
                 part, keys = rows.rows(partition, None)
                 assert keys is not None
                 uids = [uid.decode() for uid in part["uid"].to_pylist()]
-                assert keys.tolist() == [hash_of(uid, is_weak=is_weak) for uid in uids]
+                assert keys.tolist() == [hash_of(uid) for uid in uids]
                 assert all(partition.first <= key <= partition.last for key in keys.tolist())
                 states = zip(part["state"].to_pylist(), part["run"].to_pylist(), strict=True)
                 found += zip(uids, states, strict=True)
         assert dict(found) == known
-        keyed = [(hash_of(uid, is_weak=is_weak), uid.encode()) for uid, _ in found]
+        keyed = [(hash_of(uid), uid.encode()) for uid, _ in found]
         assert keyed == sorted(keyed)
         with open_parquet(path) as file:
             assert file.num_row_groups == len(Layout.of(file).starts)  # type: ignore[union-attr] # sorted

@@ -1,5 +1,8 @@
 """Reads queries as a run does, without one."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.source.block import Block
@@ -25,6 +28,24 @@ def spooled(
     reading = QueryReading(connection, query, column, (None,))
     found = reading.spool(folder, cancellation or Cancellation(), NOW)[None]
     return QueryResult(query, found.digest, found.path, found.read_utc_ns)
+
+
+@contextmanager
+def cancelling(cancellation: Cancellation) -> Iterator[None]:
+    """Request the end of a query, again and again, as it may not have begun yet."""
+    is_over = threading.Event()
+
+    def request() -> None:
+        while not is_over.wait(0.05):
+            cancellation.request()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def blocks(

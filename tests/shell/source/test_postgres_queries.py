@@ -1,12 +1,11 @@
 """Queries on a real PostgreSQL: what they return, and what happens to those that cannot."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sql_reading import blocks, spooled, uids
+from sql_reading import blocks, cancelling, spooled, uids
 
 from engine.errors import CohortSyncError, IncompleteError, SourceError, SourceUnavailableError
 from engine.source.block import Skipped
@@ -34,7 +33,7 @@ def marts(postgres: PostgresServer) -> Iterator[PostgresServer]:
 def connection(marts: PostgresServer, tmp_path: Path) -> Iterator[Connection]:
     """Return a reader's connection; every test leaves none open."""
     yield Connection("warehouse", marts.url_of(READER), tmp_path, lambda: PASSWORD)
-    assert marts.connections() == 0
+    marts.await_idle()
 
 
 def test_columns_by_type(connection: Connection, tmp_path: Path) -> None:
@@ -151,14 +150,11 @@ def test_a_query_that_is_ended_may_be_run_again(
         spooled(Connection("warehouse", url, tmp_path), text, tmp_path)
     assert caught.value.exit_status == 75
     assert list(tmp_path.iterdir()) == []
-    assert marts.connections() == 0
+    marts.await_idle()
 
 
 def test_a_query_ends_when_it_is_cancelled(connection: Connection, tmp_path: Path) -> None:
     cancellation = Cancellation()
-    timer = threading.Timer(0.2, cancellation.request)
-    timer.start()
-    with pytest.raises((IncompleteError, SourceUnavailableError)):
+    with cancelling(cancellation), pytest.raises(IncompleteError, match="query was ended"):
         spooled(connection, "select pg_sleep(600)::text", tmp_path, cancellation=cancellation)
-    timer.join()
     assert list(tmp_path.iterdir()) == []

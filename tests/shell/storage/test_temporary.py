@@ -131,7 +131,7 @@ def test_what_bears_no_mark_of_ours_is_never_deleted(
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("purpose", ["spill", "list"])
+@pytest.mark.parametrize("purpose", ["spill", "session"])
 def test_what_a_killed_process_has_left_is_deleted(tmp_path: Path, purpose: str) -> None:
     script = f"""
 import os, sys
@@ -156,9 +156,9 @@ with temporary_folder(parent, {purpose!r}) as folder, part_file(parent):
 def test_processes_with_the_same_id_share_a_folder(tmp_path: Path) -> None:
     with ExitStack() as stack:
         stack.enter_context(patch("os.getpid", lambda: 1))
-        first = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.SPILL))
+        first = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.LIST))
         (first / "uids").write_bytes(b"x")
-        second = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.SPILL))
+        second = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.LIST))
         descriptor, part = stack.enter_context(part_file(tmp_path))
         os.write(descriptor, b"x")
         assert first != second
@@ -175,7 +175,7 @@ def test_where_there_are_no_locks_only_its_owner_deletes_a_folder(tmp_path: Path
 
     with (
         patch.object(fcntl, "flock", unsupported),
-        temporary_folder(tmp_path, TemporaryPurpose.SPILL) as folder,
+        temporary_folder(tmp_path, TemporaryPurpose.LIST) as folder,
     ):
         (folder / "uids").write_bytes(b"x")
         remove_abandoned_folders(tmp_path)
@@ -186,7 +186,7 @@ def test_where_there_are_no_locks_only_its_owner_deletes_a_folder(tmp_path: Path
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_the_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.SPILL))
+        folder = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.LIST))
         os.chown(folder, 12345, 12345)
         copied = tmp_path / "cohortsync-spill-theirs00"
         copied.mkdir()
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_marked_does_not_stay(tmp_path: Path) -> None:
     with (
         patch("engine.storage.temporary._mark", side_effect=too_many),
         pytest.raises(OSError, match="Too many"),
-        temporary_folder(tmp_path, TemporaryPurpose.SPILL),
+        temporary_folder(tmp_path, TemporaryPurpose.LIST),
     ):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import CohortSyncError, ConfigError, IncompleteError, StateFullError
+from engine.errors import (
+    CohortSyncError,
+    ConfigError,
+    IncompleteError,
+    LedgerError,
+    StateFullError,
+)
 from engine.storage import uid_spool
 from engine.storage.computation import ComputeOptions
 from engine.storage.settings import PlanningSettings
@@ -147,19 +153,33 @@ def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(errno.ENOSPC, StateFullError), (errno.EACCES, ConfigError)]
+    ("code", "spill_dir", "expected"),
+    [
+        (errno.ENOSPC, None, StateFullError),
+        (errno.ENOSPC, "spill", StateFullError),
+        (errno.EACCES, None, LedgerError),
+        (errno.EACCES, "spill", ConfigError),
+    ],
 )
 def test_a_folder_that_takes_no_file_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: type[CohortSyncError]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    spill_dir: str | None,
+    expected: type[CohortSyncError],
 ) -> None:
-    """The error of a full disk says so; the other one names the setting."""
+    """The error names the setting if that is what is to be changed."""
+    where = str(tmp_path / spill_dir) if spill_dir else None
 
     def refuse(**_: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("engine.storage.uid_spool.tempfile.TemporaryFile", refuse)
-    with pytest.raises(expected), open_spool(tmp_path, ROWS, SETTINGS):
+    chosen = PlanningSettings(memory_megabytes=64, spill_dir=where)
+    with pytest.raises(expected) as caught, open_spool(tmp_path, ROWS, chosen):
         pass
+    assert ("plan.spill_dir" in caught.value.message) == (expected is ConfigError)
+    assert caught.value.hint
 
 
 def test_a_full_disk_is_reported(tmp_path: Path) -> None:

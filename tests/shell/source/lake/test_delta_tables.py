@@ -1,13 +1,18 @@
 """Delta tables as exports: one version, one column, without deleted rows."""
 
+import socket
+import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import delta_log
 import pyarrow as pa
 import pytest
+from clean_room import until
 from deltalake import DeltaTable, write_deltalake
 
 from engine.errors import (
@@ -18,6 +23,7 @@ from engine.errors import (
     UsageError,
 )
 from engine.source.block import BLANK, Block, Skipped
+from engine.source.lake import delta
 from engine.source.lake.table import unreadable_table
 from engine.source.options import ReadingOptions
 from engine.source.protocol import files_of, is_rereadable
@@ -156,6 +162,7 @@ def test_a_table_without_uids_has_nothing_to_send() -> None:
     [
         ("delta:nothing", {}, "there is no Delta table", "_delta_log"),
         ("delta:vip@7", {}, "has no version 7", "its last is 1"),
+        (f"delta:vip@{10**25}", {}, f"has no version {10**25}", "its last is 1"),
         ("delta:vip", {}, "which one holds the uids", "'uid', 'score'"),
         ("delta:vip", {"column": "uidd"}, "has no column 'uidd'", "'uid'"),
         ("delta:vip", {"column": "score"}, "is double, which cannot be", "write the column as"),
@@ -206,6 +213,18 @@ def test_a_damaged_file_or_log_is_an_error_without_a_traceback() -> None:
         blocks()
 
 
+def test_a_panic_of_the_library_is_an_error_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def fail(*_: object, **__: object) -> None:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr(delta, "DeltaTable", fail)
+    with pytest.raises(SourceError, match=r"deltalake failed .called `Option"):
+        blocks()
+
+
 def test_a_store_that_cannot_be_reached_may_be_reached_later() -> None:
     for text in ("error sending request for url", "status code; 503 Slow Down", "timed out"):
         assert isinstance(unreadable_table("t", OSError(text)), SourceUnavailableError)
@@ -219,6 +238,41 @@ def test_what_a_library_says_is_shown_in_one_line_without_credentials() -> None:
     )
     message = unreadable_table("t", error).message
     assert message == "t: cannot be read (GET https://h/a in 3 s; no \\x07)"
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_table_in_s3_is_read_with_credentials_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A process of its own: the server of moto that tests run in threads does not serve deltalake.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = {"ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "REGION": "us-east-1"}
+    settings |= {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "ALLOW_HTTP": "true"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        until(lambda: _answers(port), "moto answers")
+        request = Request(f"http://127.0.0.1:{port}/lake", method="PUT")
+        urlopen(request).close()  # noqa: S310 - http
+        for uid in ("u1", "u2"):
+            write_deltalake("s3://lake/vip", pa.table({"uid": [uid]}), mode="overwrite")
+        assert uids("delta:s3://lake/vip") == ["u2"]
+        assert uids("delta:s3://lake/vip@0") == ["u1"]
+        with pytest.raises(MissingExportError):
+            blocks("delta:s3://lake/none")
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_a_table_is_read_alone() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import ServiceUnavailableError
-from pyiceberg.table import Table
+from pyiceberg.table import DataScan, Table
 from pyiceberg.types import StringType
 
 from engine.errors import (
@@ -71,6 +71,17 @@ def test_a_snapshot_is_named_pinned_and_read_again(table: Table) -> None:
     assert SourceSpec((f"{NAME}@{time}",)).pinned().files == pinned.files
     (file,) = files_of(pinned.open())
     assert (file.name, file.written_utc_ns) == (pinned.files[0], first.timestamp_ms * 1_000_000)
+
+
+def test_the_order_of_files_does_not_depend_on_the_manifests(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4, 8):
+        table.append(rows([f"u{number}"]))
+    first, plan = uids(), DataScan.plan_files
+    monkeypatch.setattr(DataScan, "plan_files", lambda scan: reversed(list(plan(scan))))
+    assert uids() == first
+    assert len(first) == 7
 
 
 def test_rows_in_a_delete_file_are_left_out(table: Table, tmp_path: Path) -> None:
