@@ -50,12 +50,13 @@ def run(step: str, engine: str, folder: Path, url: str) -> dict[str, Any]:
 
 def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
     """Do one step in this process; return seconds by part."""
+    from pyarrow import parquet  # noqa: PLC0415 - only in a step
+
     from engine.planning.conditions import NO_CONDITIONS  # noqa: PLC0415 - only in a step
     from engine.planning.staging import stage  # noqa: PLC0415 - see above
-    from engine.snapshot.file_format import describe  # noqa: PLC0415 - see above
     from engine.snapshot.fold import RunChanges  # noqa: PLC0415 - see above
     from engine.snapshot.operation_uids import OperationUids  # noqa: PLC0415 - see above
-    from engine.snapshot.records import Snapshot  # noqa: PLC0415 - see above
+    from engine.snapshot.records import Census, Snapshot  # noqa: PLC0415 - see above
     from engine.source.spec import SourceSpec  # noqa: PLC0415 - see above
     from engine.storage.computation import ComputeOptions  # noqa: PLC0415 - see above
     from engine.storage.paths import generation_path, record_path  # noqa: PLC0415 - see above
@@ -63,7 +64,8 @@ def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
 
     options = ComputeOptions(PlanningSettings())
     engine = _engine(name, folder, url)
-    known = describe(folder / "known.parquet")
+    path = folder / "known.parquet"
+    known = Snapshot(path, Census(parquet.read_metadata(path).num_rows), b"")
     first = generation_path(folder, 1)
     base = known
     if name != "local":

@@ -1,5 +1,6 @@
 """Names the errors of a database's driver: those of the snapshots' tables, not of an export."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from engine.errors import IncompleteError, LedgerError, SourceUnavailableError
 from engine.source.sql.driver_errors import Said, error_of
 from engine.storage.computation import Interruption
 
+_NO_MEMORY = re.compile(r"\bout of memory\b", re.IGNORECASE)
 _AGAIN = "run the same command again: the snapshot is as it was"
 
 
@@ -31,6 +33,11 @@ class Failures:
             yield
         except kinds as error:
             self.interruption.check()
+            if _NO_MEMORY.search(str(error)):
+                raise IncompleteError(
+                    f"{self.name} has too little memory for the comparison",
+                    hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
+                ) from error
             found = error_of(error, self.said, is_open=is_open)
             if isinstance(found, SourceUnavailableError):
                 raise IncompleteError(found.message, hint=_AGAIN) from error

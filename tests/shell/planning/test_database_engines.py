@@ -257,3 +257,15 @@ def test_a_connection_that_is_lost_is_named_and_nothing_is_moved(
         with pytest.raises(IncompleteError, match="the database: "):
             stage(blocks_of(CASE.export), rows)
     engine.verify(base, is_thorough=True)
+
+
+def test_too_little_memory_is_named_with_the_key_to_raise(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    failures = Failures("the database", Said("the database", ()), Interruption())
+    few = replace(SETTINGS, memory_megabytes=64)
+    with (
+        duckdb_session(tmp_path / "plans.duckdb", few, failures) as session,
+        pytest.raises(IncompleteError, match="too little memory") as caught,
+    ):
+        session.rows("select length(list(i)) from range(100000000) t(i)")
+    assert "plan.memory_megabytes" in str(caught.value.hint)
