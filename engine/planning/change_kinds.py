@@ -1,15 +1,17 @@
 """What each change of a plan is sent with: at once, later, as a retry, or not at all."""
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.model.cohort import Operation
 from engine.planning.conditions import Conditions
 from engine.planning.rejections import Rejections
 from engine.snapshot.records import UidState
-from engine.storage.uid_hash import WHOLE, Partition
+from engine.storage.uid_hash import Partition
 
 
 class Kind(IntEnum):
@@ -24,6 +26,16 @@ class Kind(IntEnum):
     """It was rejected, and is not sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What decides the kinds of one operation."""
+
+    rejections: Rejections
+    reversed_states: tuple[UidState, UidState]
+    """The states that the operation reverses."""
+    all_wait: bool
+
+
 class ChangeKinds:
     """Finds the kind of each change under some conditions; several threads may use it.
 
@@ -32,55 +44,38 @@ class ChangeKinds:
 
     def __init__(self, conditions: Conditions) -> None:
         self._recent = np.array(conditions.recent_runs, np.int32)
-        self._waiting = conditions.waiting
-        self._rejected_adds, self._rejected_removes = Rejections.of_both(conditions.rejections)
+        adds, removes = Rejections.of_both(conditions.rejections)
+        self._rules = {
+            Operation.ADD: _Rule(
+                adds, (UidState.OUT, UidState.MAY_BE_OUT), conditions.waiting.adds
+            ),
+            Operation.REMOVE: _Rule(
+                removes, (UidState.IN, UidState.MAY_BE_IN), conditions.waiting.removes
+            ),
+        }
 
-    def of_adds(
+    def of(
         self,
+        operation: Operation,
         uids: pa.BinaryArray,
         was: npt.NDArray[np.uint8],
         was_run: npt.NDArray[np.int32],
-        partition: Partition = WHOLE,
+        partition: Partition,
     ) -> npt.NDArray[np.uint8]:
-        """Return the kinds of adds; `was` is each uid's state in the snapshot, since `was_run`."""
-        rejected = self._rejected_adds.of(partition, uids, was_run)
-        waits = self._reverses(was, was_run, UidState.OUT, UidState.MAY_BE_OUT)
-        return _kinds(rejected.waits, waits | self._waiting.adds, rejected.is_rejected)
+        """Return the kinds of adds or removes; `was` is each uid's state, since `was_run`.
 
-    def of_removes(
-        self,
-        uids: pa.BinaryArray,
-        was: npt.NDArray[np.uint8],
-        was_run: npt.NDArray[np.int32],
-        partition: Partition = WHOLE,
-    ) -> npt.NDArray[np.uint8]:
-        """Return the kinds of removes; the parameters are those of `of_adds`."""
-        rejected = self._rejected_removes.of(partition, uids, was_run)
-        waits = self._reverses(was, was_run, UidState.IN, UidState.MAY_BE_IN)
-        return _kinds(rejected.waits, waits | self._waiting.removes, rejected.is_rejected)
+        A rejection is void once the uid has changed later.
+        """
+        rule = self._rules[operation]
+        rejected = rule.rejections.of(partition, uids, was_run)
+        reverses = np.isin(was_run, self._recent) & np.isin(was, rule.reversed_states)
+        return np.select(
+            [rejected.waits, reverses | rule.all_wait, rejected.is_rejected],
+            [np.uint8(Kind.KNOWN), np.uint8(Kind.HELD), np.uint8(Kind.SUSPECT)],
+            np.uint8(Kind.PLAIN),
+        )
 
-    def may_be_resent(
-        self, uids: pa.BinaryArray, partition: Partition = WHOLE
-    ) -> npt.NDArray[np.bool_]:
+    def may_be_resent(self, uids: pa.BinaryArray, partition: Partition) -> npt.NDArray[np.bool_]:
         """Return which members may be sent again; a rejection counts whatever came later."""
         ever = np.zeros(len(uids), np.int32)
-        return ~self._rejected_adds.of(partition, uids, ever).waits
-
-    def _reverses(
-        self, was: npt.NDArray[np.uint8], was_run: npt.NDArray[np.int32], *states: UidState
-    ) -> npt.NDArray[np.bool_]:
-        """Return which changes reverse one that the API may not have applied yet."""
-        return np.isin(was_run, self._recent) & np.isin(was, states)
-
-
-def _kinds(
-    is_known: npt.NDArray[np.bool_],
-    is_held: npt.NDArray[np.bool_],
-    is_suspect: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.uint8]:
-    """Return the kind of each change; a rejection is void once the uid has changed later."""
-    return np.select(
-        [is_known, is_held, is_suspect],
-        [np.uint8(Kind.KNOWN), np.uint8(Kind.HELD), np.uint8(Kind.SUSPECT)],
-        np.uint8(Kind.PLAIN),
-    )
+        return ~self._rules[Operation.ADD].rejections.of(partition, uids, ever).waits

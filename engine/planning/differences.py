@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.model.cohort import Operation
 from engine.planning.change_kinds import ChangeKinds
 from engine.planning.conditions import Conditions
 from engine.snapshot.partitions import in_hash_order
@@ -87,8 +88,8 @@ class Comparer:
         Raises `LedgerError` if the base contains a uid twice.
         """
         base, keys = in_hash_order(base, hashes)
-        columns = [export["uid"]] if excluded is None else [export["uid"], excluded["uid"]]
-        groups = group_uids(columns, partition.bits)
+        lists = [export["uid"]] if excluded is None else [export["uid"], excluded["uid"]]
+        groups = group_uids(lists, partition.bits)
         rows = _rows(groups, export)
         is_excluded = groups.order[groups.ends - 1] >= len(export)
         wanted = (rows > 0) & ~is_excluded
@@ -96,7 +97,8 @@ class Comparer:
         uids = groups.uids.take(pa.array(first))
         places = find_rows(base["uid"], keys, uids, groups.hashes[first])
         # The place -1 is that of a further row, which stands for the uids without one.
-        states, runs = (np.append(base[name].to_numpy(), np.int32(0)) for name in ("state", "run"))
+        columns = [base[name].to_numpy() for name in ("state", "run")]
+        states, runs = (np.append(each, each.dtype.type(0)) for each in columns)
         is_member = wanted & (states[places] == UidState.IN)
         stays = np.zeros(len(states), np.bool_)
         stays[places[wanted]] = True
@@ -106,27 +108,34 @@ class Comparer:
         removed = np.flatnonzero(~stays[:-1] & (states[:-1] != UidState.OUT))
         members = places[is_member]
         return Differences(
-            self._adds(
+            self._changes(
+                Operation.ADD,
                 partition,
                 _Chosen(uids.take(pa.array(added)), states[was_added], runs[was_added]),
                 export["row"].to_numpy()[first[added]],
             ),
-            self._removes(partition, _Chosen.of(base, removed)),
+            self._changes(
+                Operation.REMOVE,
+                partition,
+                _Chosen.of(base, removed),
+                np.zeros(len(removed), np.int64),
+            ),
             int(rows[added].sum()),
             int(rows[is_excluded].sum()),
             len(members),
             self._resendable(partition, _Chosen.of(base, members)) if self._resends else None,
         )
 
-    def _adds(
-        self, partition: Partition, uids: "_Chosen", numbers: npt.NDArray[np.int64]
+    def _changes(
+        self,
+        operation: Operation,
+        partition: Partition,
+        uids: "_Chosen",
+        numbers: npt.NDArray[np.int64],
     ) -> pa.RecordBatch:
-        kinds = self._kinds.of_adds(uids.uids, uids.was, uids.was_run, partition)
-        return uids.changes(numbers, kinds)
-
-    def _removes(self, partition: Partition, uids: "_Chosen") -> pa.RecordBatch:
-        kinds = self._kinds.of_removes(uids.uids, uids.was, uids.was_run, partition)
-        return uids.changes(np.zeros(len(kinds), np.int64), kinds)
+        kinds = self._kinds.of(operation, uids.uids, uids.was, uids.was_run, partition)
+        columns = [uids.was, uids.was_run, numbers, kinds]
+        return pa.record_batch([uids.uids, *map(pa.array, columns)], schema=CHANGES)
 
     def _resendable(self, partition: Partition, members: "_Chosen") -> pa.RecordBatch:
         """Return the members that may be sent again."""
@@ -147,10 +156,3 @@ class _Chosen:
         """Return some uids of the snapshot."""
         rows = base.take(pa.array(places))
         return cls(rows["uid"], rows["state"].to_numpy(), rows["run"].to_numpy())
-
-    def changes(
-        self, numbers: npt.NDArray[np.int64], kinds: npt.NDArray[np.uint8]
-    ) -> pa.RecordBatch:
-        """Return them as rows of the schema `CHANGES`."""
-        columns = [self.was, self.was_run, numbers, kinds]
-        return pa.record_batch([self.uids, *map(pa.array, columns)], schema=CHANGES)

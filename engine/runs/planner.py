@@ -1,7 +1,6 @@
 """A mirror's plan: the export is staged, compared with the snapshot, and judged by the guards."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -11,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import EmptyExportError
-from engine.ledger.plan_records import OperationCounts, PlanRecord
+from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
@@ -23,7 +22,7 @@ from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.forecast import Weight, weigh
-from engine.planning.guards import Facts, GuardResult, judge
+from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
@@ -32,15 +31,21 @@ from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
 from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
+from engine.runs.plan_values import (
+    counts_of,
+    kept_member,
+    member,
+    operations_of,
+    samples,
+    unchecked,
+    verdict_document,
+)
 from engine.runs.ports import EngineComparison, Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
-from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import (
     Comparison,
     HeldChanges,
-    Member,
-    PlannedOperation,
     Snapshot,
     Staged,
 )
@@ -138,20 +143,16 @@ class Planner:
             request.first_action,
             found.duplicate,
             found.unchanged,
-            {
-                Operation.ADD: _counts(found.adds),
-                Operation.REMOVE: _counts(found.removes),
-                Operation.RESEND: _counts(found.resends),
-            },
-            _kept(found.resent_through),
+            {name: counts_of(each) for name, each in operations_of(found).items()},
+            kept_member(found.resent_through),
             self._exported_utc_ns,
             inspection.profile.document(),
-            [_document(verdict) for verdict in verdicts],
+            [verdict_document(verdict) for verdict in verdicts],
             attributed(request.allowances, request.reason),
             {
                 **self._forecast(found, snapshot, recent),
-                "sample": _samples(found),
-                "notes": [*base.notes, *await self._notes(), *_unchecked(verdicts)],
+                "sample": samples(found),
+                "notes": [*base.notes, *await self._notes(), *unchecked(verdicts)],
             },
         )
         await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
@@ -279,7 +280,7 @@ class Planner:
         per_run = -(-base.census.members // settings.resend_over_nights)
         most = min(per_run, settings.resend_requests * uids_a_request)
         after = await self._ledger.plans.resent_through(self._key)
-        return Resend(most, _member(after)) if most else None
+        return Resend(most, member(after)) if most else None
 
     def _envelope(self, operation: Operation) -> Envelope:
         return Envelope(self._key.partner, self._request.cohort, operation.action)
@@ -288,14 +289,9 @@ class Planner:
         """Return the size of the plan, and when it would be done if it were sent now."""
         config = self._config
         limit = config.packing.payload_bytes
-        operations = {
-            Operation.ADD: found.adds,
-            Operation.REMOVE: found.removes,
-            Operation.RESEND: found.resends,
-        }
         weights = {
             operation: weigh(each, self._envelope(operation), limit)
-            for operation, each in operations.items()
+            for operation, each in operations_of(found).items()
         }
         whole = sum(weights.values(), Weight())
         now = self._clock.stamp().utc_ns
@@ -359,57 +355,3 @@ class Planner:
             excluded=found.excluded,
             backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )
-
-
-def _counts(operation: PlannedOperation) -> OperationCounts:
-    return OperationCounts(operation.plain, operation.suspect, operation.held, operation.known)
-
-
-_SAMPLE = 5
-"""The number of uids of each operation that are shown."""
-
-
-def _samples(found: Comparison) -> dict[str, list[str]]:
-    operations = {
-        Operation.ADD: found.adds,
-        Operation.REMOVE: found.removes,
-        Operation.RESEND: found.resends,
-    }
-    return {
-        operation.value: sample(each.path, min(_SAMPLE, each.planned))
-        for operation, each in operations.items()
-    }
-
-
-def _kept(member: Member | None) -> str | None:
-    """Return a member in the form that the ledger keeps."""
-    return None if member is None else json.dumps({"run": member.run, "uid": member.uid.hex()})
-
-
-def _member(kept: str | None) -> Member | None:
-    if kept is None:
-        return None
-    fields = json.loads(kept)
-    return Member(fields["run"], bytes.fromhex(fields["uid"]))
-
-
-def _document(verdict: GuardResult) -> dict[str, Any]:
-    found = "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes"
-    return {
-        "guard": verdict.guard.value,
-        "verdict": "unknown" if verdict.is_unknown else found,
-        "sentence": verdict.sentence,
-        "count": verdict.count,
-        "limit": verdict.limit,
-        "override": verdict.override,
-        "hint": verdict.hint,
-    }
-
-
-def _unchecked(verdicts: Sequence[GuardResult]) -> list[str]:
-    """Return a sentence for each guard that was not checked, with the reason."""
-    return [
-        f"the guard `{each.guard}` was not checked: {each.sentence}"
-        for each in verdicts
-        if each.is_unknown
-    ]

@@ -19,7 +19,7 @@ from engine.model.cohort import CohortKey
 from engine.report.state import Pruned
 from engine.runs.queries import sweep
 from engine.runs.usage import spill_folders
-from engine.snapshot.store import lost_ledger, unknown_files
+from engine.snapshot.lost_ledger import lost_ledger, unknown_files
 from engine.storage.paths import (
     generation_path,
     is_ledger_backup,

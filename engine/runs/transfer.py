@@ -213,7 +213,7 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new 
         known = base and store.as_file(base, interruption)
         return adopt_staged(known, place.spool, state, target, options)
 
-    return await store.make(origin, maker, lifted=lifted)
+    return await store.make(origin, store.of_rows(maker), lifted=lifted)
 
 
 async def import_snapshot(
@@ -254,7 +254,7 @@ async def import_snapshot(
             rename_durably(copy, made)
         return replace(snapshot, path=made)
 
-    return await store.make(IMPORTED, maker, folds=unfolded)
+    return await store.make(IMPORTED, store.of_rows(maker), folds=unfolded)
 
 
 _COHORT = b"cohortsync.cohort"

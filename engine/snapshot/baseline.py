@@ -83,7 +83,7 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
         _copy(snapshot, target)
         return replace(snapshot, path=target)
 
-    return (await store.make(base.origin, put, folds=base.folds)).number
+    return (await store.make(base.origin, store.of_rows(put), folds=base.folds)).number
 
 
 async def _sorted_base(store: SnapshotStore, old: Generation, snapshot: Snapshot) -> Base:
@@ -93,7 +93,11 @@ async def _sorted_base(store: SnapshotStore, old: Generation, snapshot: Snapshot
         return sort_rows(snapshot, target, store.compute_options(interruption))
 
     made = await store.make(
-        SORTED, put, run_number=old.run, last_attempt=old.last_attempt, lifted=old.lifted
+        SORTED,
+        store.of_rows(put),
+        run_number=old.run,
+        last_attempt=old.last_attempt,
+        lifted=old.lifted,
     )
     note = (
         f"generation {old.number} of the snapshot is from an older version: it was sorted, "

@@ -31,7 +31,7 @@ async def doubt_all(store: SnapshotStore) -> bool:
         rows = store.as_file(snapshot, interruption)
         return rewrite_each(rows, _doubted, target, store.compute_options(interruption))
 
-    await store.make(RESTORED, doubt)
+    await store.make(RESTORED, store.of_rows(doubt))
     return True
 
 

@@ -20,16 +20,16 @@ from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.fold import RunChanges
+from engine.snapshot.lost_ledger import lost_ledger, unknown_files
 from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotBackend, SnapshotFence, SnapshotIndex, SoleHost
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.computation import Compute, ComputeOptions, Interruption, compute_in_thread
-from engine.storage.files import names_in, work_folder
+from engine.storage.files import work_folder
 from engine.storage.paths import (
     TemporaryName,
     TemporaryPurpose,
-    generation_number,
     generation_path,
     is_uid_file,
     plan_folder,
@@ -229,39 +229,13 @@ class SnapshotStore:
             Unfolded(run_number, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes
         )
 
+    def of_rows(
+        self, maker: Callable[[Path, Interruption], Snapshot]
+    ) -> Callable[[Path, ComputeOptions], Snapshot]:
+        """Return what makes a generation of the rows that `maker` writes to a file."""
+        return lambda target, options: self.backend.make(maker, target, options)
+
     async def make(  # noqa: PLR0913 - the maker, and one value a column of the ledger's record of it
-        self,
-        origin: str,
-        maker: Callable[[Path, Interruption], Snapshot],
-        *,
-        run_number: int | None = None,
-        last_attempt: int | None = None,
-        folds: Sequence[Unfolded] = (),
-        stays_open: int | None = None,
-        lifted: Sequence[Mapping[str, Any]] = (),
-    ) -> Generation:
-        """Make the snapshot that becomes current, and delete files that are no longer kept.
-
-        `maker` writes it to a path. It includes everything up to `last_attempt`, by default all
-        that was sent, and the runs `folds`, whose plans are closed except that of run `stays_open`.
-        `lifted` lists the guards that were lifted for it, by whom and why. Raises what `maker`
-        and `SnapshotFence.confirm_move` do.
-        """
-
-        def make(target: Path, options: ComputeOptions) -> Snapshot:
-            return self.backend.make(maker, target, options)
-
-        return await self._enter(
-            origin,
-            make,
-            run_number=run_number,
-            last_attempt=last_attempt,
-            folds=folds,
-            stays_open=stays_open,
-            lifted=lifted,
-        )
-
-    async def _enter(  # noqa: PLR0913 - as `make`
         self,
         origin: str,
         maker: Callable[[Path, ComputeOptions], Snapshot],
@@ -272,7 +246,13 @@ class SnapshotStore:
         stays_open: int | None = None,
         lifted: Sequence[Mapping[str, Any]] = (),
     ) -> Generation:
-        """Make a snapshot by the backend, and enter it as the current one."""
+        """Make the snapshot that becomes current, and delete files that are no longer kept.
+
+        `maker` is of the backend, see `of_rows`. It includes everything up to `last_attempt`, by
+        default all that was sent, and the runs `folds`, whose plans are closed except that of run
+        `stays_open`. `lifted` lists the guards that were lifted for it, by whom and why. Raises
+        what `maker` and `SnapshotFence.confirm_move` do.
+        """
         known = await self._known()
         last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
@@ -326,7 +306,7 @@ class SnapshotStore:
             await self._index.mark_folded(run, number, is_closed=is_closed)
             return
         changes = self.changes(run, outcomes, await self.recent())
-        await self._enter(
+        await self.make(
             origin,
             lambda target, options: self.backend.fold(base and base[1], changes, target, options),
             run_number=run.run,
@@ -395,25 +375,6 @@ class SnapshotStore:
         for run in await self._index.runs_with_uids(self.key):
             if not run.is_needed:
                 _delete(self.plan_folder(run.name))
-
-
-def unknown_files(folder: Path, known: int, making: int | None) -> list[int]:
-    """Return the numbers of snapshots that no process of a cohort's ledger can have made.
-
-    `known` is the number of the current snapshot. A process that died may have left the file of
-    snapshot `making`, which the ledger does not name.
-    """
-    numbers = map(generation_number, names_in(folder))
-    return [each for each in numbers if each and each > known and each != making]
-
-
-def lost_ledger(path: Path) -> LedgerError:
-    """Return the error for a snapshot that the ledger should know."""
-    return LedgerError(
-        f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
-        hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
-        "with --assume-empty to add everything again and remove nothing",
-    )
 
 
 def _delete(path: Path) -> None:
