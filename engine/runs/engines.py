@@ -20,7 +20,7 @@ from engine.storage.computation import Interruption
 from engine.storage.settings import PlanningSettings
 
 if TYPE_CHECKING:  # Loaded only if an engine is configured.
-    from engine.planning.database.session import Session
+    from engine.planning.database.session import DatabaseSession
 
 _TABLE_CHARACTERS = 20
 
@@ -36,7 +36,7 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
     connection = config.connections[settings.connection or ""]
 
     @contextmanager
-    def session(interruption: Interruption) -> Iterator["Session"]:
+    def session(interruption: Interruption) -> Iterator["DatabaseSession"]:
         with (
             opened(connection, settings, interruption) as found,
             interruption.calling(found.cancel),
@@ -53,8 +53,11 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
 @contextmanager
 def opened(
     connection: Connection, settings: PlanningSettings, interruption: Interruption
-) -> Iterator["Session"]:
-    """Open a session in the database of a connection; raises as `Session`, and `ConfigError`."""
+) -> Iterator["DatabaseSession"]:
+    """Open a session in the database of a connection.
+
+    Raises as `DatabaseSession`, and `ConfigError` if the password cannot be read.
+    """
     from engine.planning.database.failures import Failures  # noqa: PLC0415 - only if used
 
     name = f"the database of `connections.{connection.name}`"

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 from engine.errors import CohortSyncError, LedgerError
 from engine.model.cohort import Operation
 from engine.planning.comparison import ADDS, OPERATION
-from engine.planning.conditions import Conditions, Resend
+from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.database import statements
 from engine.planning.database.session import Session
 from engine.planning.database.uploading import TableList
 from engine.planning.differences import CHANGES
 from engine.planning.operation_file import OperationFile
+from engine.planning.staging import EXPORT
 from engine.snapshot.records import (
     Comparison,
     Member,
@@ -29,17 +30,13 @@ from engine.storage.computation import ComputeOptions
 from engine.storage.paths import operation_path
 from engine.storage.uid_parquet import LOST, open_writer, write_batches
 
-_LIST = "uid bytea, row bigint"
-_REJECTIONS = "uid bytea, wanted boolean, run int, is_due boolean"
 _RESENT = pa.schema([("run", pa.int32()), ("uid", pa.binary())])
 
 
 class DatabaseComparison:
     """A comparison in one session. Fulfils `EngineComparison`."""
 
-    def __init__(
-        self, session: Session, base_table: Callable[[Session, Snapshot | None], str]
-    ) -> None:
+    def __init__(self, session: Session, base_table: Callable[[Snapshot | None], str]) -> None:
         """`base_table` returns the table of the rows of a snapshot."""
         self._session = session
         self._base_table = base_table
@@ -48,7 +45,7 @@ class DatabaseComparison:
     def new_list(self) -> TableList:
         """Make a temporary table for rows of an export or a list."""
         name = f"list_{len(self._lists)}"
-        self._session.execute(f"create temp table {name} ({_LIST})")
+        self._session.new_table(name, EXPORT)
         self._lists.append(TableList(self._session, name))
         return self._lists[-1]
 
@@ -81,14 +78,14 @@ class DatabaseComparison:
         files: ExitStack,
     ) -> Comparison:
         session = self._session
-        table = self._base_table(session, base)
-        session.execute(f"create temp table rejections ({_REJECTIONS})")
+        table = self._base_table(base)
+        session.new_table("rejections", REJECTIONS)
         session.load("rejections", conditions.rejections)
         excluded = conditions.excluded and conditions.excluded.spool
         lists = [_table(staged.spool), _table(excluded or self.new_list())]
         for each in (*lists, "rejections"):
             session.analyze(each)
-        session.execute(statements.desired(*lists))
+        session.make_table("desired", statements.desired(*lists))
         session.analyze("desired")
         [(uids, rows)] = session.rows(statements.DESIRED_COUNTS)
         to_add = OperationFile(operation_path(folder, Operation.ADD), ADDS, files)
@@ -123,7 +120,7 @@ class DatabaseComparison:
             return PlannedOperation(path=path), None
         count, last = 0, None
         if resend.after is not None:
-            self._session.execute("create temp table resent (run int, uid bytea)")
+            self._session.new_table("resent", _RESENT)
             after = {"run": [resend.after.run], "uid": [resend.after.uid]}
             self._session.load("resent", pa.table(after, _RESENT))
             count, last = self._write_resends(path, table, resend, goes_on=True)

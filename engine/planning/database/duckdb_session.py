@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from engine.errors import IncompleteError
 from engine.planning.database.failures import Failures
+from engine.planning.database.statements import columns_of
 from engine.source.sql.driver_errors import needing
 from engine.storage.files import writing_in
 from engine.storage.settings import PlanningSettings
@@ -22,7 +23,7 @@ _LOADED = "loaded_rows"
 def duckdb_session(
     path: Path, settings: PlanningSettings, failures: Failures
 ) -> Iterator["DuckdbSession"]:
-    """Open a file, which is made if there is none; raises as `Session`.
+    """Open a file, which is made if there is none; raises as `DatabaseSession`.
 
     Raises `UsageError` if DuckDB is not installed.
     """
@@ -58,7 +59,7 @@ def _config(path: Path, settings: PlanningSettings) -> dict[str, Any]:
 
 
 class DuckdbSession:
-    """A connection to a DuckDB file. Fulfils `Session`."""
+    """A connection to a DuckDB file. Fulfils `DatabaseSession`."""
 
     keys = ""
     """None: DuckDB joins by hash, and an index of all uids would not fit into memory."""
@@ -78,6 +79,14 @@ class DuckdbSession:
         with self._failures.named(self._errors):
             for each in statements:
                 self._connection.execute(each)
+
+    def new_table(self, name: str, columns: pa.Schema) -> None:
+        """Make an empty temporary table."""
+        self.execute(f"create temp table {name} ({columns_of(columns)})")
+
+    def make_table(self, name: str, query: str) -> None:
+        """Make a temporary table of the rows of a query."""
+        self.execute(f"create temp table {name} as {query}")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a small result."""

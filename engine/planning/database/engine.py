@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +19,12 @@ from engine.errors import LedgerError
 from engine.planning.database import statements
 from engine.planning.database.comparison import DatabaseComparison
 from engine.planning.database.record import GenerationRecord
-from engine.planning.database.session import Session
+from engine.planning.database.session import DatabaseSession
 from engine.planning.database.statements import Tables
 from engine.planning.database.uploading import upload
 from engine.snapshot.file_format import look_up, verify
 from engine.snapshot.fold import RunChanges, changed_states, fold
+from engine.snapshot.partitions import CHANGE
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
 from engine.snapshot.sorted_file import SNAPSHOT
 from engine.storage.computation import ComputeOptions, Interruption
@@ -30,12 +32,14 @@ from engine.storage.files import digest_of, work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose, is_uid_file, record_path
 from engine.storage.uid_parquet import LOST, read_batches, write_batches
 
+_UID = pa.schema([("uid", pa.binary())])
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseEngine:
     """Compares in a database, and keeps snapshots there. Fulfils `PlanEngine`."""
 
-    open: Callable[[Interruption], AbstractContextManager[Session]]
+    open: Callable[[Interruption], AbstractContextManager[DatabaseSession]]
     """Opens a session, which a stop cancels."""
     connection: str
     """The name of the connection."""
@@ -82,16 +86,16 @@ class DatabaseEngine:
         """Yield a comparison in a session of its own."""
         del folder
         with self.open(options.interruption) as session:
-            yield DatabaseComparison(session, self._base_table)
+            yield DatabaseComparison(session, partial(self._base_table, session))
 
-    def _base_table(self, session: Session, base: Snapshot | None) -> str:
+    def _base_table(self, session: DatabaseSession, base: Snapshot | None) -> str:
         """Return the table of the rows that an export is compared with; a transaction is open."""
         if base is not None and not is_uid_file(base.path.name):
             record = self._record(base.path)
             if self._head(session) != (record.number, record.token):
                 raise self._moved()
             return self.tables.members
-        session.execute(f"create temp table base ({statements.ROWS})")
+        session.new_table("base", SNAPSHOT)
         if base is not None:
             upload(session, "base", read_batches(base.path, SNAPSHOT.names))
         return "base"
@@ -111,7 +115,7 @@ class DatabaseEngine:
             made = maker(folder / TemporaryName.ROWS.format(0), options.interruption)
             with self.open(options.interruption) as session:
                 self._create(session)
-                session.execute(f"create temp table incoming ({statements.ROWS})")
+                session.new_table("incoming", SNAPSHOT)
                 rows = options.interruption.until_tripped(read_batches(made.path, SNAPSHOT.names))
                 upload(session, "incoming", rows)
                 return self._move(session, statements.replaced(self.tables), target, None)
@@ -126,7 +130,7 @@ class DatabaseEngine:
         fence = (record.number, record.token) if record else (0, "")
         with self.open(options.interruption) as session:
             self._create(session)
-            session.execute("create temp table incoming (uid bytea, state smallint)")
+            session.new_table("incoming", CHANGE)
             states = changed_states(changes)
             upload(session, "incoming", options.interruption.until_tripped(states))
             moved = statements.folded(self.tables, changes.run, changes.recent_runs)
@@ -149,12 +153,12 @@ class DatabaseEngine:
         record = self._record(path)
         with self.open(Interruption()) as session, session.transaction():
             self._refuse_lost(session, record)
-            session.execute("create temp table asked (uid bytea)")
-            session.load("asked", pa.table({"uid": pa.array([uid.encode()], pa.binary())}))
+            session.new_table("asked", _UID)
+            session.load("asked", pa.table({"uid": [uid.encode()]}, _UID))
             found = session.rows(self.tables.asked_of(record.number))
         return (UidState(found[0][0]), found[0][1]) if found else None
 
-    def _create(self, session: Session) -> None:
+    def _create(self, session: DatabaseSession) -> None:
         """Make the tables if they do not exist."""
         if session.rows(self.tables.exist):
             return
@@ -163,9 +167,9 @@ class DatabaseEngine:
             session.execute(*self.tables.create(session.keys))
 
     def _move(
-        self, session: Session, moved: str, target: Path, fence: tuple[int, str] | None
+        self, session: DatabaseSession, moved: str, target: Path, fence: tuple[int, str] | None
     ) -> Snapshot:
-        """Make a generation of the changes that the statement `moved` finds; return it.
+        """Make a generation of the changes that the query `moved` finds; return it.
 
         The current generation must be `fence`, or, without one, have a smaller number.
         """
@@ -178,7 +182,7 @@ class DatabaseEngine:
                 head, token = self._undo(session, head)
             if (head, token) != fence if fence else head >= number:
                 raise self._moved()
-            session.execute(moved)
+            session.make_table("moved", moved)
             counts = self._counts(session, head, token)
             session.execute(
                 *self.tables.apply(number),
@@ -196,13 +200,13 @@ class DatabaseEngine:
         known = GenerationRecord.read_if_any(path)
         return known is not None and known.token == token
 
-    def _undo(self, session: Session, number: int) -> tuple[int, str]:
+    def _undo(self, session: DatabaseSession, number: int) -> tuple[int, str]:
         """Undo the current generation; return number and token of the one before."""
         session.execute(*self.tables.undo(number))
         before = [*session.rows(self.tables.generations), (0, "")][0]
         return before[0], before[1]
 
-    def _counts(self, session: Session, head: int, token: str) -> Sequence[int]:
+    def _counts(self, session: DatabaseSession, head: int, token: str) -> Sequence[int]:
         """Return the uids that are in, unknown and out once the changes of `moved` are made."""
         [before] = session.rows(self.tables.generation(head, token)) or [(0, 0, 0)]
         after = list(before)
@@ -213,7 +217,7 @@ class DatabaseEngine:
                 after[_place(state)] += count
         return after
 
-    def _forgotten(self, session: Session) -> list[str]:
+    def _forgotten(self, session: DatabaseSession) -> list[str]:
         """Return statements that drop generations which are no longer kept with the next one.
 
         One more is kept, so that the current one can always be undone.
@@ -222,7 +226,7 @@ class DatabaseEngine:
         oldest = known[min(self.kept, len(known)) - 1] if known else None
         return self.tables.forget(oldest[0]) if oldest else []
 
-    def _head(self, session: Session) -> tuple[int, str]:
+    def _head(self, session: DatabaseSession) -> tuple[int, str]:
         found = session.rows(self.tables.head)
         return (found[0][0], found[0][1]) if found else (0, "")
 
@@ -237,7 +241,7 @@ class DatabaseEngine:
             )
         return record
 
-    def _refuse_lost(self, session: Session, record: GenerationRecord) -> None:
+    def _refuse_lost(self, session: DatabaseSession, record: GenerationRecord) -> None:
         """Raise `LedgerError` unless the database has a generation."""
         is_known = session.rows(self.tables.exist) and session.rows(
             self.tables.generation(record.number, record.token)

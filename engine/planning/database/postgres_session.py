@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.planning.database.failures import Failures
+from engine.planning.database.statements import columns_of
 from engine.source.sql.driver_errors import needing
 from engine.storage.settings import PlanningSettings
 
@@ -18,7 +19,10 @@ _SCHEMA_LOCK = 0x636F686F
 def postgres_session(
     url: str, settings: PlanningSettings, failures: Failures
 ) -> Iterator["PostgresSession"]:
-    """Connect to a database; raises as `Session`, and `UsageError` if the driver is missing."""
+    """Connect to a database; raises as `DatabaseSession`.
+
+    Raises `UsageError` if the driver is not installed.
+    """
     with needing("postgres", 'plan.engine = "postgres"'):
         import adbc_driver_postgresql.dbapi as postgres  # noqa: PLC0415 - an extra
 
@@ -37,7 +41,7 @@ def postgres_session(
 
 
 class PostgresSession:
-    """A connection to PostgreSQL. Fulfils `Session`."""
+    """A connection to PostgreSQL. Fulfils `DatabaseSession`."""
 
     keys = " primary key"
 
@@ -58,6 +62,14 @@ class PostgresSession:
             for each in statements:
                 cursor.execute(each)
         self._end_statement()
+
+    def new_table(self, name: str, columns: pa.Schema) -> None:
+        """Make an empty temporary table."""
+        self.execute(f"create temp table {name} ({columns_of(columns)})")
+
+    def make_table(self, name: str, query: str) -> None:
+        """Make a temporary table of the rows of a query."""
+        self.execute(f"create temp table {name} as {query}")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a small result."""

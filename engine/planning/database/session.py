@@ -1,6 +1,6 @@
-"""What the engine needs of a database: one connection to it, with temporary tables."""
+"""What a comparison needs of an engine, and what snapshots that are kept there need besides."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -8,18 +8,17 @@ import pyarrow as pa
 
 
 class Session(Protocol):
-    """One connection, which one thread at a time uses.
+    """One connection to an engine, with temporary tables; one thread at a time uses it.
 
-    Raises `LedgerError` for what the database refuses, and `IncompleteError` if it is away, or in
-    use by another process.
+    Queries are in the SQL of `engine.planning.database.statements`. Raises `LedgerError` for what
+    the engine refuses, and `IncompleteError` if it is away, or in use by another process.
     """
 
-    @property
-    def keys(self) -> str:
-        """What follows the type of the uid of a large table, in its definition."""
+    def new_table(self, name: str, columns: pa.Schema) -> None:
+        """Make an empty temporary table."""
 
-    def execute(self, *statements: str) -> None:
-        """Run statements that return nothing."""
+    def make_table(self, name: str, query: str) -> None:
+        """Make a temporary table of the rows of a query."""
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a small result."""
@@ -30,21 +29,28 @@ class Session(Protocol):
     def load(self, table: str, rows: pa.Table) -> None:
         """Add rows to a temporary table that has their columns."""
 
+    def analyze(self, table: str) -> None:
+        """Let the planner of queries know how many rows a temporary table has."""
+
     def transaction(self, *, is_steady: bool = False) -> AbstractContextManager[None]:
         """Commit what the block does at its end, or nothing of it after an error.
 
         If it `is_steady`, each query sees the database as it was when the block began.
         """
 
-    def lock_schema(self) -> None:
-        """Let no other connection make tables until the transaction ends."""
-
-    def analyze(self, table: str) -> None:
-        """Let the planner of queries know how many rows a temporary table has."""
-
     def cancel(self) -> None:
         """End what another thread runs."""
 
 
-Connect = Callable[[], AbstractContextManager[Session]]
-"""Opens a session, which is closed when the block ends."""
+class DatabaseSession(Session, Protocol):
+    """A connection to a database that keeps snapshots in tables."""
+
+    @property
+    def keys(self) -> str:
+        """What follows the type of the uid of a large table, in its definition."""
+
+    def execute(self, *statements: str) -> None:
+        """Run statements that return nothing."""
+
+    def lock_schema(self) -> None:
+        """Let no other connection make tables until the transaction ends."""

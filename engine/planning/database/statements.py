@@ -14,14 +14,26 @@ export has written is part of a statement: rows come in temporary tables.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from engine.planning.change_kinds import Kind
 from engine.planning.conditions import Conditions
 from engine.snapshot.records import UidState
 
 SCHEMA = "cohortsync"
 IN, MAY_BE_IN, OUT, MAY_BE_OUT = (int(state) for state in UidState)
-ROWS = "uid bytea, state smallint, run int"
-"""The columns of a snapshot."""
+_TYPES = {
+    pa.binary(): "bytea",
+    pa.bool_(): "boolean",
+    pa.uint8(): "smallint",
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+}
+
+
+def columns_of(schema: pa.Schema) -> str:
+    """Return the definition of the columns of a table for rows of a schema."""
+    return ", ".join(f"{each.name} {_TYPES[each.type]}" for each in schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +173,12 @@ class Tables:
 
 
 def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
-    """Make `moved`, the changes by a run, from the temporary table `incoming` (uid, state).
+    """Select the changes by a run, which the temporary table `incoming` (uid, state) holds.
 
     The rules are those of `engine.snapshot.fold`.
     """
     recent = ", ".join(map(str, recent_runs))
     return f"""
-        create temp table moved as
         with lowest as (select uid, min(state) as state from incoming group by uid),
         changed as (
             select l.uid, m.state as was, m.run as was_run, {run} as run,
@@ -192,9 +203,8 @@ def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
 
 
 def replaced(tables: Tables) -> str:
-    """Make `moved`, the changes to the rows of the temporary table `incoming` (`ROWS`)."""
+    """Select the changes to the rows of the temporary table `incoming` (schema `SNAPSHOT`)."""
     return f"""
-        create temp table moved as
         select coalesce(i.uid, m.uid) as uid, m.state as was, m.run as was_run, i.state, i.run
         from incoming i full join {tables.members} m on m.uid = i.uid
         where i.state is distinct from m.state or i.run is distinct from m.run
@@ -205,9 +215,8 @@ MOVED_COUNTS = "select was, state, count(*) from moved group by was, state"
 
 
 def desired(export: str, excluded: str) -> str:
-    """Make `desired`, the uids of the table `export` that are not in `excluded`, each once."""
+    """Select the uids of the table `export` that are not in `excluded`, each once."""
     return f"""
-        create temp table desired as
         select e.uid, min(e.row) as row, count(*) as n from {export} e
         where not exists (select 1 from {excluded} x where x.uid = e.uid)
         group by e.uid

@@ -24,7 +24,7 @@ from engine.planning.database.duckdb_session import duckdb_session
 from engine.planning.database.engine import DatabaseEngine
 from engine.planning.database.failures import Failures
 from engine.planning.database.postgres_session import postgres_session
-from engine.planning.database.session import Session
+from engine.planning.database.session import DatabaseSession
 from engine.planning.database.statements import Tables
 from engine.planning.local_engine import LOCAL
 from engine.planning.staging import stage
@@ -39,7 +39,7 @@ from engine.storage.paths import generation_path
 if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
-Open = Callable[[Interruption], AbstractContextManager[Session]]
+Open = Callable[[Interruption], AbstractContextManager[DatabaseSession]]
 _names = count()
 
 
@@ -53,11 +53,11 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         pytest.importorskip("duckdb")
 
     @contextmanager
-    def session(interruption: Interruption) -> Iterator[Session]:
+    def session(interruption: Interruption) -> Iterator[DatabaseSession]:
         failures = Failures("the database", Said("the database", ()), interruption)
         with ExitStack() as opened:
             if server is not None:
-                found: Session = opened.enter_context(
+                found: DatabaseSession = opened.enter_context(
                     postgres_session(server.url, SETTINGS, failures)
                 )
             else:
@@ -243,7 +243,7 @@ def test_a_connection_that_is_lost_is_named_and_nothing_is_moved(
     postgres: "PostgresServer", tmp_path: Path
 ) -> None:
     @contextmanager
-    def session(interruption: Interruption) -> Iterator[Session]:
+    def session(interruption: Interruption) -> Iterator[DatabaseSession]:
         failures = Failures("the database", Said("the database", ()), interruption)
         with postgres_session(postgres.url, SETTINGS, failures) as found:
             yield found
