@@ -28,7 +28,9 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _WRITES = re.compile(
-    r"read-?only|readonly|cannot execute \w+ in a|COPY query must have a RETURNING", re.IGNORECASE
+    r"read-?only|readonly|cannot execute \w+ in a|COPY query must have a RETURNING"
+    r"|not authorized$|authorization denied$",
+    re.IGNORECASE,
 )
 _SEVERAL = re.compile(
     r"multiple commands|one statement at a time|multiple statements|statement count|more than one"

@@ -13,6 +13,11 @@ from engine.source.sql.result import BATCH_ROWS, Result, result_of_rows
 _ERRORS = (sqlite3.Error,)
 
 
+def _authorize(action: int, *_: str | None) -> int:
+    """Refuse other files: ATTACH and VACUUM INTO would make them, though this one is read only."""
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
+
+
 @contextmanager
 def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterator[Result]:
     """Run a query on a file that is opened for reading only, and yield its result.
@@ -23,6 +28,7 @@ def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterat
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
     with closing(connection), cancellation.passed_to(connection.interrupt):
         connection.text_factory = bytes  # Text that is not UTF-8 is one bad row.
+        connection.set_authorizer(_authorize)
         with translated(said, _ERRORS, is_open=True):
             cursor = connection.execute(text)
 

@@ -104,6 +104,22 @@ def test_a_query_that_cannot_be_read_is_one_line(connection: Connection, tmp_pat
     assert len(uids(connection, "select uid from audience", tmp_path)) == ROWS
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_a_query_makes_no_file(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "marts").mkdir()
+    (tmp_path / "spools").mkdir()
+    connection = MAKERS[kind](tmp_path / "marts")
+    other = tmp_path / "other"
+    for text in (f"attach '{other}' as o", f"vacuum into '{other}'", f"copy audience to '{other}'"):
+        with pytest.raises(SourceError) as caught:
+            spooled(connection, text, tmp_path / "spools", "uid")
+        assert caught.value.exit_status == 2
+        if "syntax error" not in caught.value.message:
+            assert caught.value.hint is not None
+    assert {each.name for each in tmp_path.iterdir()} == {"marts", "spools"}
+    assert list((tmp_path / "spools").iterdir()) == []
+
+
 def test_a_query_ends_when_it_is_cancelled(connection: Connection, tmp_path: Path) -> None:
     if connection.scheme.startswith("sqlite+"):
         pytest.skip("SQLAlchemy has no way to cancel that all of its drivers have")
