@@ -150,7 +150,7 @@ class Counted(RankedSlots):
     async def all_wait(self) -> None:
         """Let the first holder wait until all others wait for it, if they are to come at once."""
         async with asyncio.timeout(60):
-            while self is MADE[0] and len(self._waiting) < 8:
+            while self is MADE[0] and len(self._waiting) < 8:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
 
 
@@ -201,7 +201,7 @@ def test_the_workspaces_of_a_process_plan_and_make_snapshots_one_after_the_other
 def counting(place: str, under_way: Counter[str], most: Counter[str]) -> Callable[..., Any]:
     """Return a function that computes, and counts how many do so at the same time."""
 
-    async def compute(*arguments: Any, **named: Any) -> object:
+    async def compute(*arguments: Any, **named: Any) -> object:  # noqa: ANN401 - passed on
         under_way[place] += 1
         most[place] = max(most[place], under_way[place])
         try:
