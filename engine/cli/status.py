@@ -94,6 +94,8 @@ def _cohort_lines(
 
     last, success, due = cohort.last, cohort.last_success_utc_ns, cohort.due_utc_ns
     verdict = "never ran" if last is None else status_of(last)
+    if (backup := cohort.backup_utc_ns) is not None:
+        verdict = f"no run since a backup of {ago(backup)} ago was restored"
     if last is not None and last.change is not None and last.status != "running":
         verdict += f", {summary_of(last.change)}"
     members = "" if cohort.members is None else f"  {cohort.members:,} members"

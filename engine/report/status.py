@@ -71,13 +71,19 @@ class CohortHealth:
     next_step: NextStep | None
     """What to do; None if nothing needs attention."""
     last: CohortPeriod | None
-    """How its last run or sync ended, or what runs now; None if it never ran."""
+    """How its last run or sync ended, or what runs now; None if it never ran, or not since the
+    ledger was restored."""
+    backup_utc_ns: int | None = None
+    """When the backup was made that the ledger was restored from; None if it was not restored, and
+    if the cohort has run since, or has never run."""
 
     @property
     def level(self) -> Level:
         """How much attention it needs."""
         if self.is_overdue:
             return Level.FAILED
+        if self.backup_utc_ns is not None:
+            return Level.ATTENTION
         return self.last.level if self.last else Level.EMPTY
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +102,7 @@ class CohortHealth:
             "last_success_at": _time(self.last_success_utc_ns),
             "due_at": _time(self.due_utc_ns),
             "is_overdue": self.is_overdue,
+            "restored_from_backup_of": _time(self.backup_utc_ns),
             "status": last.status if last else None,
             "exit_status": last.exit_status if last else None,
             "reason": last.reason if last else None,

@@ -75,20 +75,24 @@ class WorkspaceStatus:
         self.running = list(self._running(ledger))
         cohorts = list(self._watched.cohorts)
         configured = {each.cohort_id for each in cohorts}
-        others = [
-            key.cohort_id
-            for key in ledger.history.cohorts()
-            if key.partner == self._watched.partner and key.cohort_id not in configured
-        ]
+        partner = self._watched.partner
+        ran = {key.cohort_id for key in ledger.history.cohorts() if key.partner == partner}
+        others = ran - configured
         if includes_others:
             cohorts += [self._unconfigured(ledger, each) for each in sorted(others)]
         else:
             self.others = len(others)
-        partner = self._watched.partner
         records = {
             each.cohort: each for each in ledger.history.synced_last() if each.partner == partner
         }
-        self.cohorts = [self._health(ledger, each, records) for each in cohorts]
+        backup_utc_ns = None
+        if (restored := ledger.history.restored()) is not None:
+            backup_utc_ns, since = restored
+            records = {k: each for k, each in records.items() if each.started_utc_ns > since}
+        self.cohorts = [
+            self._health(ledger, each, records, backup_utc_ns if each.cohort_id in ran else None)
+            for each in cohorts
+        ]
 
     def _key(self, cohort_id: str) -> CohortKey:
         return CohortKey(self._watched.partner, cohort_id)
@@ -127,8 +131,16 @@ class WorkspaceStatus:
         return RunReport(ledger.history, self._watched.folder, run, is_older=ledger.is_older)
 
     def _health(
-        self, ledger: LedgerReader, cohort: WatchedCohort, records: Mapping[str, SyncRecord]
+        self,
+        ledger: LedgerReader,
+        cohort: WatchedCohort,
+        records: Mapping[str, SyncRecord],
+        backup_utc_ns: int | None,
     ) -> CohortHealth:
+        """Return how a cohort stands.
+
+        `backup_utc_ns` is when the backup was made from which runs of the cohort were restored.
+        """
         key = self._key(cohort.cohort_id)
         snapshot = next(iter(ledger.uids.generations(key)), None)
         last, accounts = self._last(ledger, cohort, records)
@@ -142,6 +154,7 @@ class WorkspaceStatus:
             rejected=accounts.uids.rejected + accounts.rows.invalid if accounts else 0,
             next_step=last.next_step if last else never_run.next_step,
             last=last,
+            backup_utc_ns=backup_utc_ns if last is None else None,
         )
         if success is None:
             return found

@@ -134,7 +134,8 @@ class RunContext:
                     store.close()
 
     async def _compute(self, work: Callable[[Interruption], T]) -> T:
-        return await compute_or_stop(work, self.switch, hears_earlier=False)
+        async with self.precedence.computing():
+            return await compute_or_stop(work, self.switch, hears_earlier=False)
 
     def observer(self, state: RunState) -> Observer:
         """Return the observer that receives the events of a recorded run."""

@@ -17,6 +17,7 @@ from engine.source.sql.connection import Connection
 from engine.source.sql.driver_errors import Said
 from engine.source.urls import passwords_in
 from engine.storage.computation import Interruption
+from engine.storage.paths import workspace_names
 from engine.storage.settings import PlanningSettings
 
 if TYPE_CHECKING:  # Loaded only if an engine is configured.
@@ -43,8 +44,8 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
         ):
             yield found
 
-    # The endpoint and workspace as the folders are called: equal on each machine.
-    what = (root.parent.name, root.name, key.partner, key.cohort_id, str(key.is_shadow))
+    # Equal on each machine, and for each spelling of the endpoint.
+    what = (*workspace_names(root), key.partner, key.cohort_id, str(key.is_shadow))
     digest = hashlib.sha256("\0".join(what).encode()).hexdigest()
     tables = Tables(digest[:_TABLE_CHARACTERS])
     return DatabaseEngine(session, connection.name, tables, config.mirror.keep_generations)

@@ -22,6 +22,8 @@ class Precedence:
     """Returns what the run holds while it reads and compares an export."""
     compare: Callable[[], Awaitable[None]] = _at_once
     """Is awaited before the comparison, which takes the whole memory for plans."""
+    computing: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+    """Returns what the run holds while it makes a snapshot, which takes as much memory again."""
     waiting: Callable[[str], AbstractContextManager[object]] = nullcontext
     """Returns what the run enters while it waits for what the text names, something outside this
     process: others may go on meanwhile. It may be entered in a thread that reads."""

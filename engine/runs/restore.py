@@ -15,6 +15,7 @@ from engine.errors import LedgerError, LockHeldError, UsageError
 from engine.ledger.locks import all_at_once
 from engine.ledger.sqlite.copying import mark_restored, mirrored_cohorts
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import make_folder, refuse_network_file_system
 from engine.report.accounts import timestamp
 from engine.report.state import Restored
@@ -84,7 +85,8 @@ async def restore(project: Project, folder: Path, clock: Clock | None = None) ->
     What was sent after the backup is unknown: each uid of each restored snapshot is unknown, the
     next mirror of each cohort is stopped by the guard `restored`, unfinished runs and kept plans
     are closed, and the ceiling counts as used up. Raises `UsageError` for a folder that is no
-    backup, `LedgerError` for a damaged one, and `LockHeldError` if a process works here.
+    backup, `LedgerError` for a damaged one and if a database has moved since it was made,
+    `IncompleteError` if a database cannot be used now, and `LockHeldError` if a process works here.
     """
     clock = clock or SystemClock()
     config = project.shared
@@ -108,8 +110,10 @@ async def restore(project: Project, folder: Path, clock: Clock | None = None) ->
             await asyncio.to_thread(_unpack, found, draft)
             cohorts: list[str] = []
             abandoned: list[str] = []
-            for workspace in workspace_folders(draft):
-                path = workspace / LEDGER_NAME
+            paths = [folder / LEDGER_NAME for folder in workspace_folders(draft)]
+            for path in paths:  # Before a database is changed for any of them.
+                await _refuse_moved(config, path, clock)
+            for path in paths:
                 marked = await _prepare(config, path, found.made_utc_ns, clock, sends)
                 cohorts += marked[0]
                 abandoned += marked[1]
@@ -130,6 +134,21 @@ def _unpack(found: _Backup, draft: Path) -> None:
         # It is changed from now on: the backup must not be.
         with source.open("rb") as file, new_file(target) as copy:
             shutil.copyfileobj(file, copy)
+
+
+async def _refuse_moved(config: Config, path: Path, clock: Clock) -> None:
+    """Raise `LedgerError` if a snapshot that is kept in a database is not that of the backup."""
+    with LedgerReader.open(path, clock) as ledger:
+        for key in await ledger.read(mirrored_cohorts):
+            store = store_of(config, path.parent, ledger.snapshots, key, clock)
+            try:
+                await store.current()
+            except LedgerError as error:
+                raise LedgerError(
+                    f"cohort {key.cohort_id} is not as it was at the backup: {error.message}",
+                    hint="nothing was changed; put back the backup of the database that was made "
+                    "at that time, and restore again",
+                ) from error
 
 
 async def _prepare(

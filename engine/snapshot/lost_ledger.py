@@ -1,8 +1,9 @@
-"""Files of snapshots that the ledger does not know: it was lost, or is an old copy."""
+"""Snapshots that the ledger does not know: it was lost, or is an old copy."""
 
 from pathlib import Path
 
 from engine.errors import LedgerError
+from engine.model.cohort import CohortKey
 from engine.storage.files import names_in
 from engine.storage.paths import generation_number
 
@@ -22,5 +23,15 @@ def lost_ledger(path: Path) -> LedgerError:
     return LedgerError(
         f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
         hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
+        "with --assume-empty to add everything again and remove nothing",
+    )
+
+
+def moved_elsewhere(key: CohortKey, number: int) -> LedgerError:
+    """Return the error for a generation in a database that the ledger should know."""
+    return LedgerError(
+        f"the ledger does not know of generation {number} of cohort {key.cohort_id} in the "
+        "database: another machine has made it, or the ledger is an old copy",
+        hint="mirror the cohort where that generation was made, or put the ledger back; or mirror "
         "with --assume-empty to add everything again and remove nothing",
     )

@@ -20,7 +20,7 @@ from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.fold import RunChanges
-from engine.snapshot.lost_ledger import lost_ledger, unknown_files
+from engine.snapshot.lost_ledger import lost_ledger, moved_elsewhere, unknown_files
 from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotBackend, SnapshotFence, SnapshotIndex, SoleHost
 from engine.snapshot.records import Census, HeldChanges, Snapshot
@@ -131,18 +131,23 @@ class SnapshotStore:
 
     async def refuse_lost_ledger(self) -> None:
         """Raise `LedgerError` if files show that the ledger was lost, or is an old copy."""
-        if unknown := await self._unknown_files():
-            raise lost_ledger(generation_path(self.folder, max(unknown)))
+        files, elsewhere = await self._unknown()
+        if files:
+            raise lost_ledger(generation_path(self.folder, max(files)))
+        if elsewhere:
+            raise moved_elsewhere(self.key, elsewhere)
 
-    async def _unknown_files(self) -> list[int]:
+    async def _unknown(self) -> tuple[list[int], int]:
+        """Return the generations that the ledger does not know: of files, and the latest elsewhere.
+
+        The latter is 0 if there is none.
+        """
         last = await self._index.current(self.key)
         making = await self._index.being_made(self.key)
         known = last.number if last else 0
-        elsewhere = await run_in_thread(self.backend.latest)
-        found = unknown_files(self.folder, known, making)
-        if elsewhere is not None and elsewhere > known and elsewhere != making:
-            found.append(elsewhere)
-        return found
+        elsewhere = await run_in_thread(self.backend.latest) or 0
+        is_known = elsewhere <= known or elsewhere == making
+        return unknown_files(self.folder, known, making), 0 if is_known else elsewhere
 
     async def refuse_stale(self) -> None:
         """Raise `LedgerError` if another host has moved the snapshot since this one did."""
@@ -255,7 +260,8 @@ class SnapshotStore:
         """
         known = await self._known()
         last = await self._index.current(self.key)
-        number = 1 + max([last.number if last else 0, *await self._unknown_files()])
+        files, elsewhere = await self._unknown()
+        number = 1 + max([last.number if last else 0, *files, elsewhere])
         make_folder(self.folder)
         await self._index.intend_to_make(self.key, number)
         path = generation_path(self.folder, number)

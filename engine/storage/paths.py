@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from stat import S_ISREG
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from engine.model.cohort import CohortKey, Operation
+from engine.model.endpoint import Endpoint
 
 LEDGER_NAME = "ledger.sqlite"
 _BACKUP = re.compile(rf"{re.escape(LEDGER_NAME)}\.v[0-9]+\.bak(\.[0-9]+)?")
@@ -112,6 +113,18 @@ class UidLocation:
 def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
     """Return the folder of one workspace at one endpoint; trial and production are separate."""
     return state / _folder_name(endpoint_url) / _folder_name(workspace)
+
+
+def workspace_names(folder: Path) -> tuple[str, str]:
+    """Return the names of the folders of a workspace's endpoint and of the workspace.
+
+    They are those of a new folder, the same for all spellings of the endpoint; `folder` is the
+    workspace's, whose endpoint an older version may have spelled otherwise.
+    """
+    endpoint = folder.parent.name
+    with suppress(ValueError):  # A shortened name cannot be parsed, and has one spelling.
+        endpoint = _folder_name(Endpoint.parse(unquote(endpoint)).identity)
+    return endpoint, folder.name
 
 
 def _folder_name(text: str) -> str:

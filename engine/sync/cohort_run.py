@@ -233,8 +233,9 @@ class CohortRun:
             synced_as=cohort.key,
         )
         if request.is_dry:
-            with self._slots.waiting("its export"):
-                return await dry_run(pushed, session, observers)
+            async with self._planning():
+                with self._slots.waiting("its export"):
+                    return await dry_run(pushed, session, observers)
         if self._is_counted:
             with self._slots.waiting("its export"):
                 await self._count(pushed)
@@ -266,6 +267,7 @@ class CohortRun:
             rank=self._rank,
             planning=self._planning,
             compare=self._slots.regain_planning,
+            computing=lambda: self._sync.computing.held(self._rank),
             waiting=self._slots.waiting,
             admit=self._admit,
         )

@@ -40,6 +40,8 @@ class SyncContext:
     """The dates of the cohorts' exports, by the cohort's key."""
     planning: RankedSlots = field(default_factory=lambda: RankedSlots(1, lendable=PLANNED))
     """Comparisons take the whole of `plan.memory_megabytes`, so one runs at a time."""
+    computing: RankedSlots = field(default_factory=lambda: RankedSlots(1))
+    """A snapshot takes as much again, and is made while others are planned: one at a time, too."""
     sent: int = 0
     """Requests sent so far, in all workspaces."""
     uses: list[CeilingUse] = field(default_factory=list)

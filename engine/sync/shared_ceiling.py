@@ -12,9 +12,10 @@ from engine.sync.ranked_slots import RankedSlots
 from engine.sync.remaining_work import RemainingWork
 
 AT_ONCE = 4
-"""Cohorts under one ceiling that are planned or sent at the same time.
+"""Cohorts under one ceiling that are under way at the same time.
 
 While one sends, the next ones are planned, so that the ceiling has no pause between two cohorts.
+How many are compared at a time, in all workspaces, is `SyncContext.planning`.
 """
 LENDABLE = 12
 """Cohorts that may lend their slot while they wait, so that at most 16 are under way."""

@@ -229,7 +229,17 @@ def test_a_sync_takes_no_export_for_completed_after_a_restore(
     # Only what was restored is known: another push may have taken back what this one added.
     assert cli.run("push", "export.txt", "--action", "remove", *add).status == 0
     assert cli.run("restore", "backup").status == 0
+    found = cli.run("status").stdout
+    assert re.findall(r"(\w+) +no run since a backup of .* ago was restored", found) == [
+        "mirror",
+        "add",
+    ]
+    assert "never ran" not in found
+    stands = json.loads(cli.run("status", "--json").stdout)["cohorts"]
+    assert all(each["restored_from_backup_of"] and each["last_success_at"] for each in stands)
+    assert [each["status"] for each in stands] == [None, None]
     assert statuses() == {"mirror": "guarded", "add": "finished"}
+    assert "no run since" not in cli.run("status").stdout
     assert api.members("add") == wanted
 
 

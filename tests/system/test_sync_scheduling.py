@@ -1,20 +1,26 @@
 """Cohorts of a sync that wait: for an export that hangs, for a marker, or for another process."""
 
+import asyncio
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing
+from typing import Any
 
 import pytest
 from clean_room import API_KEY, until
 from configured_sync import by_key, cohort, configure, statuses, sync, two_workspaces
-from emulated_api import Emulator
+from emulated_api import Emulator, emulator
 from nightly import CommandLine
 
 from engine.ledger.locks import cohort_lock
 from engine.model.cohort import CohortKey
 from engine.runs import configured_export
+from engine.runs.interruptible import compute_or_stop
 from engine.sync import lending
+from engine.sync.ranked_slots import RankedSlots, Slot
 
 
 @pytest.fixture
@@ -123,3 +129,86 @@ def test_a_sync_beside_another_process(cli: CommandLine, api: Emulator, command:
     assert running.wait().status == 0
     assert api.members("a") == uids
     assert api.report()["requests"]["accepted"] == api.received()
+
+
+class Counted(RankedSlots):
+    """Slots that say in which order they were given, and how many holders there were at most."""
+
+    def __init__(self, slots: int, *, lendable: int = 0) -> None:
+        super().__init__(slots, lendable=lendable)
+        self.ranks: list[int] = []
+        MADE.append(self)
+
+    @asynccontextmanager
+    async def held(self, rank: int) -> AsyncIterator[Slot]:
+        async with super().held(rank) as slot:
+            self.ranks.append(rank)
+            if len(self.ranks) == 1:
+                await self.all_wait()
+            yield slot
+
+    async def all_wait(self) -> None:
+        """Let the first holder wait until all others wait for it, if they are to come at once."""
+        async with asyncio.timeout(60):
+            while self is MADE[0] and len(self._waiting) < 8:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+
+
+MADE: list[Counted] = []
+
+
+def test_the_workspaces_of_a_process_plan_and_make_snapshots_one_after_the_other(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory for plans bounds the whole process, and each workspace has its turn."""
+    names = ("a", "b", "c")
+    monkeypatch.setattr("engine.sync.context.RankedSlots", Counted)
+    MADE.clear()
+    under_way: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    for place in ("engine.runs.planner", "engine.runs.context"):
+        monkeypatch.setattr(f"{place}.compute_or_stop", counting(place, under_way, most))
+    (folder := cli.folder / "three").mkdir()
+    flags = [each for name in names for each in ("--workspace", f"{name}:{API_KEY}")]
+    with emulator(folder, *flags) as api:
+        tables = {
+            f"workspaces.{name}": {"id": name, "endpoint": api.url, "partner": "shop"}
+            for name in names
+        }
+        cohorts = {
+            f"cohorts.{name}{number}": cohort("uids.txt", workspace=name)
+            for name in names
+            for number in range(3)
+        }
+        wanted = cli.write("uids.txt", 20)
+        cli.variables |= {f"MOENGAGE_API_KEY_{name.upper()}": API_KEY for name in names}
+        lines = [
+            line
+            for title, table in (tables | cohorts).items()
+            for line in (f"[{title}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items()))
+        ]
+        (cli.folder / "config.toml").write_text("\n".join(lines))
+        ended = sync(cli)
+        assert set(statuses(ended).values()) == {("finished", 0)}
+        assert api.members("a0", "?workspace=a") == wanted
+    planning, computing = MADE
+    assert sorted(planning.ranks) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert planning.ranks[1:] == sorted(planning.ranks[1:])
+    assert len(computing.ranks) == 9
+    assert most == {"engine.runs.planner": 1, "engine.runs.context": 1}
+
+
+def counting(place: str, under_way: Counter[str], most: Counter[str]) -> Callable[..., Any]:
+    """Return a function that computes, and counts how many do so at the same time."""
+
+    async def compute(*arguments: Any, **named: Any) -> object:  # noqa: ANN401 - passed on
+        under_way[place] += 1
+        most[place] = max(most[place], under_way[place])
+        try:
+            for _ in range(20):  # Others that may begin have begun.
+                await asyncio.sleep(0)
+            return await compute_or_stop(*arguments, **named)
+        finally:
+            under_way[place] -= 1
+
+    return compute

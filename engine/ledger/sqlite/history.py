@@ -170,6 +170,16 @@ class RunHistory:
         [name] = found
         return LastRun(self.record(name), self.files(name), self.request(name).spec)
 
+    def restored(self) -> tuple[int, int] | None:
+        """Return of when the backup is that the ledger was last restored from, and when it was.
+
+        Both are in ns since 1970. None if the ledger was never restored.
+        """
+        found: tuple[int, int] | None = self._connection.execute(
+            "SELECT backup_utc_ns, restored_utc_ns FROM restored ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return found
+
     def running(self) -> list[RunEntry]:
         """Return the runs that no process has ended; its process may have died."""
         return entries(self._connection, "WHERE status = ? ORDER BY run", (RunStatus.RUNNING,))

@@ -8,35 +8,9 @@ from urllib.parse import quote, unquote
 
 from engine.errors import SourceError, SourceUnavailableError, UsageError
 from engine.model.foreign_text import printable
+from engine.source.sql.error_kinds import kind_of
 
 _LONGEST = 300
-_AGAIN = "run the same command again: it runs the query again, as nothing was sent"
-
-_AWAY = re.compile(
-    r"terminat|server closed|closed the connection|connection (?:reset|refused|closed|timed|to)"
-    r"|lost connection|gone away|could not (?:receive|send|connect|translate)|\bEOF\b|broken pipe"
-    r"|network|timed? ?out|timeout|starting up|shutting down|too many (?:clients|connections)"
-    r"|temporar|is locked|lock on file|canceling statement|no route|unreachable|SSL SYSCALL"
-    r"|\b50[0234]\b",
-    re.IGNORECASE,
-)
-"""Says that the database cannot be used now, and may be later."""
-_DENIED = re.compile(
-    r"authentication failed|no password supplied|incorrect username or password|access denied"
-    r"|password (?:is )?(?:incorrect|required)|pg_hba\.conf|invalid (?:credentials|grant)"
-    r"|could not find default credentials|\bunauthori[sz]ed\b|\b390100\b",
-    re.IGNORECASE,
-)
-_WRITES = re.compile(
-    r"read-?only|readonly|cannot execute \w+ in a|COPY query must have a RETURNING"
-    r"|not authorized$|authorization denied$",
-    re.IGNORECASE,
-)
-_SEVERAL = re.compile(
-    r"multiple commands|one statement at a time|multiple statements|statement count|more than one"
-    r" (?:statement|command)",
-    re.IGNORECASE,
-)
 _QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
 _FRAMES = re.compile(
     r"^(?:[A-Z_]+: )?(?:\[\w+\] )?(?:Execution error \[\w+\]: )?"
@@ -75,32 +49,37 @@ class Said:
 
 def error_of(error: Exception, said: Said, *, is_open: bool) -> SourceError:
     """Return the error for what a driver has raised; `is_open` says whether it was connected."""
-    text, line = _without_address(error), said.line(error)
-    state = getattr(error, "sqlstate", None) or ""
-    if _DENIED.search(text) or state.startswith("28"):
-        return SourceError(
-            f"{said.name}: the database refuses the password or the user: {line}",
-            hint="check `url` and where the password is from; docs/sources.md says which that are",
-        )
-    if state == "25006" or _WRITES.search(text):
-        return SourceError(
-            f"{said.name}: the query writes, and is run in a read-only transaction: {line}",
-            hint="a query may only read: one SELECT",
-        )
-    if _SEVERAL.search(text):
-        return SourceError(
-            f"{said.name}: has several statements: {line}", hint="a query is one SELECT"
-        )
-    if state[:2] in {"08", "53", "57"} or _AWAY.search(text):
+    # ADBC says UNAUTHORIZED of a permission that is missing, too.
+    text = _without_address(error).removeprefix("UNAUTHORIZED: ")
+    text, line = _QUOTED.sub("''", text), said.line(error)
+    kind = kind_of(_sql_state(error), text)
+    if kind is not None and kind.is_temporary:
         what = "the query was ended" if is_open else "the database cannot be reached"
-        return SourceUnavailableError(f"{said.name}: {what}: {line}", hint=_AGAIN)
+        return SourceUnavailableError(f"{said.name}: {what}: {line}", hint=kind.hint)
     what = "the query failed" if is_open else "the database cannot be opened"
-    return SourceError(f"{said.name}: {what}: {line}")
+    if kind is None:
+        return SourceError(f"{said.name}: {what}: {line}")
+    return SourceError(f"{said.name}: {kind.what or what}: {line}", hint=kind.hint)
+
+
+def _sql_state(error: Exception) -> str:
+    """Return an error's SQLSTATE; "" if it has none."""
+    return str(getattr(_cause(error), "sqlstate", None) or "")
 
 
 def _without_address(error: Exception) -> str:
     """Return what an error says, without the address of a server that has answered."""
-    return re.sub(r"connection to server [^\n]* failed: (?=FATAL)", "", str(error))
+    match _cause(error).args:
+        case (int(), str(said)):  # MySQL's drivers: the error's number and its sentence.
+            return said
+        case _:
+            return re.sub(r"connection to server [^\n]* failed: (?=FATAL)", "", str(error))
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the driver's own error if SQLAlchemy has wrapped it."""
+    cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, Exception) else error
 
 
 @contextmanager

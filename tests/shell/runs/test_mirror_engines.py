@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from listed_members import adopt, reconcile
 from mirror_nights import fine_runs, mirror_runs
 from mirrored_cohort import ENGINES, SETTLE, UIDS, Cohort, MirrorRun
+from restored import LIFT, back_up, put_back
 from whole_push import COHORT, Death
 
-from engine.errors import ExitStatus
+from engine.errors import ExitStatus, LedgerError
 from engine.runs import transfer
 from engine.runs.inquiry import why
 from engine.snapshot.file_format import look_up
@@ -159,7 +160,7 @@ def test_of_two_machines_with_one_snapshot_one_is_refused(cohort: Cohort) -> Non
     refused = commands.mirror(UIDS[:3])
     assert refused.exit_status is ExitStatus.USAGE
     assert refused.error is not None
-    assert "does not know of the snapshot" in refused.error.message
+    assert "does not know of generation 2 of cohort" in refused.error.message
     assert len(cohort.scripted_server.arrived) == before
     shutil.rmtree(here)
     away.rename(here)
@@ -223,6 +224,42 @@ def test_a_cohort_moves_from_files_into_a_database_and_not_back(
     assert refused.error is not None
     assert "is kept in a database" in refused.error.message
     assert "plan.engine" in str(refused.error.hint)
+
+
+def test_a_backup_is_restored_if_the_database_has_not_moved_since(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    mirrored(cohort, UIDS[:6], UIDS[2:8])
+    back_up(cohort.commands, tmp_path / "backup")
+    restored = put_back(cohort.commands, tmp_path / "backup")
+    assert restored.cohorts == [COHORT.id]
+    asked = cohort.commands.mirror(UIDS[4:10])
+    assert asked.exit_status is ExitStatus.GUARDED
+    cohort.commands.machine.pause(SETTLE)
+    for _ in range(2):
+        ended = cohort.commands.mirror(UIDS[4:10], **LIFT)
+        assert ended.exit_status is ExitStatus.ACCEPTED
+    mirrored(cohort, UIDS[4:10], UIDS[1:7])
+
+
+def test_a_backup_is_refused_whole_if_the_database_has_moved_since(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("whole_push.COHORT", replace(COHORT, id="before"))
+        cohort.commands.mirror(UIDS[:3])
+    mirrored(cohort, UIDS[:6])
+    back_up(cohort.commands, tmp_path / "backup")
+    mirrored(cohort, UIDS[2:8])
+    with pytest.raises(LedgerError, match=f"cohort {COHORT.id} is not as it was at") as why:
+        put_back(cohort.commands, tmp_path / "backup")
+    assert "nothing was changed" in str(why.value.hint)
+    assert not list(cohort.commands.state.glob("before-restore-*"))
+    # The other cohort, which has not moved, is as it was, too.
+    mirrored(cohort, UIDS[4:10])
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("whole_push.COHORT", replace(COHORT, id="before"))
+        assert cohort.commands.mirror(UIDS[1:4]).exit_status is ExitStatus.ACCEPTED
 
 
 def execute(database: Connection, statement: str) -> None:

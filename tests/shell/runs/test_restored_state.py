@@ -1,36 +1,19 @@
 """A state folder that is restored from a backup: the cohort ends right, whatever was sent since."""
 
-import asyncio
 import tempfile
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
-from resting_clock import RestingClock
+from restored import LIFT, back_up, put_back
 from scripted_server import ACCEPT
 from whole_push import Pushes
 
-from engine.config.loading import Project
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
-from engine.planning.allowances import Allowance, Guard
-from engine.report.state import Restored
 from engine.runs import transfer
-from engine.runs.backup import backup
-from engine.runs.restore import restore
 from exports import Export, Row
-
-LIFT = {"allowances": [Allowance(Guard.RESTORED)], "reason": "the lists since are adopted"}
-
-
-def back_up(pushes: Pushes, folder: Path) -> None:
-    asyncio.run(backup(pushes.state, folder, RestingClock(pushes.machine)))
-
-
-def put_back(pushes: Pushes, folder: Path) -> Restored:
-    project = Project(None, {"default": pushes.config()}, {}, ())
-    return asyncio.run(restore(project, folder, RestingClock(pushes.machine)))
 
 
 def adopt(pushes: Pushes, wanted: set[str]) -> None:

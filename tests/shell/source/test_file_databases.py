@@ -1,6 +1,7 @@
 """Queries on files of SQLite and DuckDB, and by SQLAlchemy: one table of cases for all."""
 
 import builtins
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -86,20 +87,30 @@ def test_records_are_rows_of_the_result(connection: Connection, tmp_path: Path) 
 
 
 REFUSED = {
-    "delete from audience": r"query writes|is a query|has several|does not read",
-    "select uid from audience; select 1": "several statements|does not read",
-    "select uid from gone": "gone",
-    "select name from audience": "name",
-    "selec uid from audience": "selec",
-    "select uid, n from audience": "uid, n",
+    "delete from audience": (
+        r"query writes|is a query|has several|does not read",
+        "may only read|one SELECT",
+    ),
+    "select uid from audience; select 1": ("several statements|does not read", "one SELECT"),
+    "select uid from gone": ("query failed: .*gone", "SCHEMA.TABLE"),
+    "select uid from network_timeout": ("query failed: .*network_timeout", "SCHEMA.TABLE"),
+    "select uid from readonly": ("query failed: .*readonly", "SCHEMA.TABLE"),
+    "select name from audience": ("query failed: .*name", "name of the column"),
+    "select soundexes(uid) from audience": ("query failed: .*soundexes", "this function"),
+    "selec uid from audience": ("query failed: .*selec", "correct the query"),
+    "select uid, n from audience": ("uid, n", ""),
 }
+"""What is said of a query, and what the hint says."""
 
 
-def test_a_query_that_cannot_be_read_is_one_line(connection: Connection, tmp_path: Path) -> None:
-    for text, said in REFUSED.items():
+def test_a_query_that_cannot_be_read_is_one_line_with_a_hint(
+    connection: Connection, tmp_path: Path
+) -> None:
+    for text, (said, hint) in REFUSED.items():
         with pytest.raises(CohortSyncError, match=said) as caught:
             spooled(connection, text, tmp_path)
         assert caught.value.exit_status == 2
+        assert re.search(hint, caught.value.hint or ""), caught.value.hint
         assert "\n" not in caught.value.message
     assert len(uids(connection, "select uid from audience", tmp_path)) == ROWS
 
@@ -138,8 +149,9 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         assert caught.value.exit_status == 2
     (tmp_path / "other.db").write_text("no database" * 100)
     for scheme in ("sqlite", "duckdb"):
-        with pytest.raises(SourceError, match=r"not a (valid )?(DuckDB )?database"):
+        with pytest.raises(SourceError, match=r"not a (valid )?(DuckDB )?database") as caught:
             spooled(Connection("here", f"{scheme}:other.db", tmp_path), "select * from t", tmp_path)
+        assert "file in `url`" in str(caught.value.hint)
     assert [each.name for each in tmp_path.iterdir()] == ["other.db"]
 
 

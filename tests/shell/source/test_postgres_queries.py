@@ -80,55 +80,93 @@ def test_an_equal_result_has_an_equal_digest(connection: Connection, tmp_path: P
 
 
 REFUSED = {
-    "delete from audience": "query writes, .*cannot execute DELETE in a read-only transaction",
-    "with gone as (delete from audience returning uid) select uid from gone": "query writes, ",
-    "select nextval('counter')": "permission denied for sequence counter$",
-    "create table copied as select uid from audience": "query writes, ",
-    "select uid from audience; select 1": "has several statements",
-    "select uid from audience where; select": "syntax error at or near",
-    "select uid from gone": 'query failed: relation "gone" does not exist$',
-    "select name from audience": 'query failed: column "name" does not exist$',
-    "select uid, n from audience": "uid, n",
-    "select uid, uid from audience": "has 2 columns named 'uid'",
-    "select 1 / (n - 29000) from audience": "query failed: division by zero$",
-    "select uid::int from audience": r"invalid input syntax for type integer: \(a value\)$",
-    "explain select uid from audience": "syntax error",
+    "delete from audience": (
+        "query writes, .*cannot execute DELETE in a read-only transaction",
+        "may only read",
+    ),
+    "with gone as (delete from audience returning uid) select uid from gone": (
+        "query writes, ",
+        "may only read",
+    ),
+    "select nextval('counter')": ("permission denied for sequence counter$", "let the owner grant"),
+    "select uid from hidden.audience": ("permission denied for schema hidden$", "USAGE of their"),
+    "create table copied as select uid from audience": ("query writes, ", "may only read"),
+    "select uid from audience; select 1": ("has several statements", "one SELECT"),
+    "select uid from audience where; select": ("syntax error at or near", "correct the query"),
+    "explain select uid from audience": ("syntax error", "source preview"),
+    "select uid from gone": ('query failed: relation "gone" does not exist$', "SCHEMA.TABLE"),
+    'select uid from "network timeout"': ('"network timeout" does not exist$', "SCHEMA.TABLE"),
+    "select uid from gone.audience": ('relation "gone.audience" does not exist$', "SCHEMA.TABLE"),
+    "select name from audience": (
+        'query failed: column "name" does not exist$',
+        "name of the column",
+    ),
+    "select soundex(uid) from audience": (r"function soundex\(text\) does not", "this function"),
+    "select uid, n from audience": ("uid, n", ""),
+    "select uid, uid from audience": ("has 2 columns named 'uid'", ""),
+    "select 1 / (n - 29000) from audience": ("query failed: division by zero$", ""),
+    "select uid::int from audience": (
+        r"invalid input syntax for type integer: \(a value\)$",
+        "",
+    ),
 }
+"""What is said of a query, and what the hint says."""
 
 
-def test_a_query_that_cannot_be_read_is_one_line(
+def test_a_query_that_cannot_be_read_is_one_line_with_a_hint(
     marts: PostgresServer, connection: Connection, tmp_path: Path
 ) -> None:
-    marts.execute("create sequence if not exists counter")
-    for text, said in REFUSED.items():
-        with pytest.raises(CohortSyncError, match=said) as caught:
-            spooled(connection, text, tmp_path, "uid" if "uid, uid" in text else None)
-        assert caught.value.exit_status == 2
-        assert "\n" not in caught.value.message
-        assert "Query was" not in caught.value.message
+    marts.execute(
+        "create sequence if not exists counter",
+        "create schema if not exists hidden",
+        "create table if not exists hidden.audience (uid text)",
+        f"revoke pg_read_all_data from {READER}",
+        f"grant select on audience to {READER}",
+    )
+    try:
+        for text, (said, hint) in REFUSED.items():
+            with pytest.raises(CohortSyncError, match=said) as caught:
+                spooled(connection, text, tmp_path, "uid" if "uid, uid" in text else None)
+            assert caught.value.exit_status == 2
+            assert hint in (caught.value.hint or "")
+            assert "\n" not in caught.value.message
+            assert "Query was" not in caught.value.message
+    finally:
+        marts.execute(f"grant pg_read_all_data to {READER}")
     assert marts.execute("select count(*) from audience") == [(ROWS,)]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_password_is_told_without_it(marts: PostgresServer, tmp_path: Path) -> None:
-    for password in ("wr-ong/7%", None):
-        wrong = Connection("warehouse", marts.url_of(READER), tmp_path, lambda each=password: each)
-        with pytest.raises(SourceError, match="refuses the password or the user") as caught:
-            spooled(wrong, "select uid from audience", tmp_path)
-        assert caught.value.exit_status == 2
-        assert "wr-ong" not in f"{caught.value} {caught.value.hint} {wrong!r}"
-
-
-def test_a_server_that_is_away_may_come_back(marts: PostgresServer, tmp_path: Path) -> None:
-    for url in ("postgresql://127.0.0.1:1/marts", f"postgresql:///marts?host={tmp_path}"):
-        away = Connection("warehouse", url, tmp_path)
-        with pytest.raises(SourceUnavailableError, match="cannot be reached") as caught:
-            spooled(away, "select uid from audience", tmp_path)
-        assert caught.value.exit_status == 75
-    gone = Connection("warehouse", marts.url_of("postgres", "gone"), tmp_path)
-    with pytest.raises(SourceError, match='database "gone" does not exist') as wrong:
-        spooled(gone, "select uid from audience", tmp_path)
-    assert wrong.value.exit_status == 2
+def test_a_database_that_does_not_let_in_says_why(marts: PostgresServer, tmp_path: Path) -> None:
+    reader, here = marts.url_of(READER), f"?host={marts.folder}"
+    denied = "refuses the password or the user"
+    cases = [
+        (reader, "wr-ong/7%", denied, "where the password is from", 2),
+        (reader, None, denied, "where the password is from", 2),
+        (f"postgresql://nobody@/marts{here}", "wr-ong/7%", denied, "check `url`", 2),
+        (
+            marts.url_of("postgres", "gone"),
+            None,
+            '"gone" does not exist',
+            "name of the database",
+            2,
+        ),
+        ("postgresql://gone.invalid/marts", None, "cannot be reached", "correct the host", 75),
+        ("postgresql://127.0.0.1:1/marts", None, "cannot be reached", "again", 75),
+        (f"postgresql:///marts?host={tmp_path}", None, "cannot be reached", "again", 75),
+        (reader, PASSWORD, "cannot be reached: too many connections", "end other connections", 75),
+    ]
+    marts.execute(f"alter role {READER} connection limit 0")
+    try:
+        for url, password, said, hint, status in cases:
+            wrong = Connection("warehouse", url, tmp_path, lambda each=password: each)
+            with pytest.raises(SourceError, match=said) as caught:
+                spooled(wrong, "select uid from audience", tmp_path)
+            assert caught.value.exit_status == status
+            assert hint in str(caught.value.hint)
+            assert "wr-ong" not in f"{caught.value} {caught.value.hint} {wrong!r}"
+    finally:
+        marts.execute(f"alter role {READER} connection limit -1")
 
 
 _KILLED = """
