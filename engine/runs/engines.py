@@ -30,8 +30,9 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
     settings = config.planning
     if settings.engine == "local":
         return LOCAL
-    from engine.planning.database.engine import DatabaseEngine  # noqa: PLC0415 - only if used
+    from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - only if used
     from engine.planning.database.statements import Tables  # noqa: PLC0415
+    from engine.planning.database.tables import TableGenerations  # noqa: PLC0415
 
     connection = config.connections[settings.connection or ""]
 
@@ -46,8 +47,11 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
     # The endpoint and workspace as the folders are called: equal on each machine.
     what = (root.parent.name, root.name, key.partner, key.cohort_id, str(key.is_shadow))
     digest = hashlib.sha256("\0".join(what).encode()).hexdigest()
-    tables = Tables(digest[:_TABLE_CHARACTERS])
-    return DatabaseEngine(session, connection.name, tables, config.mirror.keep_generations)
+    generations = TableGenerations(
+        Tables(digest[:_TABLE_CHARACTERS]), config.mirror.keep_generations
+    )
+    place = f"the database of `connections.{connection.name}`"
+    return ExternalEngine(session, connection.name, place, generations)
 
 
 @contextmanager

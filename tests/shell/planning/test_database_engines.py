@@ -21,11 +21,12 @@ from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.database.duckdb_session import duckdb_session
-from engine.planning.database.engine import DatabaseEngine
+from engine.planning.database.engine import ExternalEngine
 from engine.planning.database.failures import Failures
 from engine.planning.database.postgres_session import postgres_session
 from engine.planning.database.session import DatabaseSession
 from engine.planning.database.statements import Tables
+from engine.planning.database.tables import TableGenerations
 from engine.planning.local_engine import LOCAL
 from engine.planning.staging import stage
 from engine.runs.ports import PlanEngine
@@ -69,8 +70,11 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     return session
 
 
-def engine_in(opening: Open, name: str | None = None, kept: int = 3) -> DatabaseEngine:
-    return DatabaseEngine(opening, "warehouse", Tables(name or f"c{next(_names)}"), kept)
+def engine_in(
+    opening: Open, name: str | None = None, kept: int = 3
+) -> ExternalEngine[DatabaseSession]:
+    generations = TableGenerations(Tables(name or f"c{next(_names)}"), kept)
+    return ExternalEngine(opening, "warehouse", "the database", generations)
 
 
 def made(engine: PlanEngine, case: Case, folder: Path, number: int = 1) -> Snapshot:
@@ -234,7 +238,9 @@ def test_no_more_is_kept_than_the_kept_generations_need(opening: Open, tmp_path:
     with pytest.raises(LedgerError, match="has no generation 1"):
         engine.verify(first)
     with opening(Interruption()) as session:
-        kept = session.rows(f"select distinct generation from {engine.tables.changes}")
+        kept = session.rows(
+            f"select distinct generation from cohortsync.changes_{engine.generations.name}"
+        )
     assert sorted(kept) == [(4,), (5,)]
     assert rows_in(engine, base, tmp_path) == rows
 
