@@ -10,7 +10,7 @@ from engine.planning.database.record import GenerationRecord
 from engine.planning.database.session import Session
 from engine.snapshot.fold import RunChanges
 
-S_contra = TypeVar("S", bound=Session, contravariant=True)
+S_contra = TypeVar("S_contra", bound=Session, contravariant=True)
 Head = tuple[int, str]
 """Number and token of the current generation; (0, "") if there is none."""
 NO_HEAD: Head = (0, "")

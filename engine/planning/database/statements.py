@@ -26,6 +26,7 @@ _TYPES = {
     pa.binary(): "bytea",
     pa.bool_(): "boolean",
     pa.uint8(): "smallint",
+    pa.int16(): "smallint",
     pa.int32(): "int",
     pa.int64(): "bigint",
 }
@@ -214,6 +215,16 @@ def replaced(members: str) -> str:
         select coalesce(i.uid, m.uid) as uid, m.state as was, m.run as was_run, i.state, i.run
         from incoming i full join {members} m on m.uid = i.uid
         where i.state is distinct from m.state or i.run is distinct from m.run
+    """
+
+
+def after_move(members: str) -> str:
+    """Select the rows `members` with the changes of the temporary table `moved`."""
+    return f"""
+        select m.uid, m.state, m.run from {members} m
+        where not exists (select 1 from moved c where c.uid = m.uid)
+        union all
+        select uid, state, run from moved where state is not null
     """
 
 
