@@ -7,7 +7,7 @@ import pytest
 from engine.config.loading import Config, load
 from engine.coordination.coordination import key_prefix
 from engine.model.cohort import CohortKey
-from engine.planning.database.engine import DatabaseEngine
+from engine.planning.database.engine import ExternalEngine
 from engine.runs.engines import engine_of
 from engine.storage.paths import ledger_folder
 
@@ -45,8 +45,8 @@ def names(config: Config) -> tuple[str, ...]:
 
 def tables(config: Config, folder: Path) -> str:
     engine = engine_of(config, folder, KEY)
-    assert isinstance(engine, DatabaseEngine)
-    return engine.tables.name
+    assert isinstance(engine, ExternalEngine)
+    return str(engine.generations.name)
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
