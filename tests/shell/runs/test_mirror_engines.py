@@ -30,12 +30,35 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Connection:
         pytest.importorskip("duckdb")
         return Connection("warehouse", f"duckdb:{tmp_path}/plans.duckdb", tmp_path)
     server: PostgresServer = request.getfixturevalue("postgres")
+    return empty(server, tmp_path)
+
+
+def empty(server: PostgresServer, folder: Path) -> Connection:
+    """Return a connection to the server, which has no snapshot."""
     _clear(server)
-    return Connection("warehouse", server.url, tmp_path)
+    return Connection("warehouse", server.url, folder)
 
 
 def _clear(server: PostgresServer) -> None:
     server.execute("drop schema if exists cohortsync cascade")
+
+
+def test_nights_with_faults_and_deaths_on_postgresql(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """What the slow tests search, in four nights of the default run."""
+    cohort = Cohort(tmp_path / "cohort", connection=empty(postgres, tmp_path))
+    mirrored(cohort, UIDS[:6])
+    troubled = [
+        MirrorRun(frozenset(UIDS[2:8]), ("500", "reset applied"), pause=SETTLE),
+        MirrorRun(frozenset(UIDS[4:10]), pause=SETTLE, death=Death("before enter")),
+        MirrorRun(frozenset(UIDS[6:12]), ("429", "500 applied"), pause=SETTLE, signals=(0.5,)),
+    ]
+    died = [cohort.carry_out(each).died for each in troubled]
+    assert died == [False, True, False]
+    mirrored(cohort, UIDS[5:11])
+    known = cohort.commands.look(lambda store: store.verify_all())
+    assert [problem for _, problem in known] == [None] * len(known)
 
 
 @pytest.mark.slow
