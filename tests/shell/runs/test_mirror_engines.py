@@ -1,6 +1,8 @@
 """Nights of mirrors whose exports are compared in a database, with faults and deaths."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,15 +14,21 @@ from listed_members import adopt, reconcile
 from mirror_nights import fine_runs, mirror_runs
 from mirrored_cohort import ENGINES, SETTLE, UIDS, Cohort, MirrorRun
 from restored import LIFT, back_up, put_back
-from whole_push import COHORT, Death
+from whole_push import COHORT, PLANNING, Death
 
 from engine.errors import ExitStatus, LedgerError
+from engine.planning.database.duckdb_session import duckdb_session
+from engine.planning.database.failures import Failures
 from engine.runs import transfer
 from engine.runs.inquiry import why
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
 from engine.source.sql.connection import Connection
+from engine.source.sql.driver_errors import Said
+from engine.storage.computation import Interruption
 from postgres_server import PostgresServer
+
+FAILURES = Failures("the database", Said("the database", ()), Interruption())
 
 
 @pytest.fixture(params=["duckdb", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -90,8 +98,13 @@ def test_after_a_fault_free_run_the_members_are_the_export(
 
 
 @pytest.fixture
-def cohort(tmp_path: Path, database: Connection) -> Cohort:
-    return Cohort(tmp_path / "cohort", connection=database)
+def cohort(tmp_path: Path, database: Connection) -> Iterator[Cohort]:
+    made = Cohort(tmp_path / "cohort", connection=database)
+    with ExitStack() as kept:
+        if database.path is not None:
+            # While one connection is open, DuckDB does not open the file for each of the others.
+            kept.enter_context(duckdb_session(database.path, PLANNING, FAILURES))
+        yield made
 
 
 def mirrored(cohort: Cohort, *nights: list[str]) -> None:
@@ -289,11 +302,9 @@ def execute(database: Connection, statement: str) -> None:
     """Run a statement with the name of the only table of rows."""
     find = "select table_name from information_schema.tables where table_name like 'members_%'"
     if database.path is not None:
-        import duckdb  # noqa: PLC0415 - an extra
-
-        with duckdb.connect(str(database.path)) as connection:
-            [(name,)] = connection.execute(find).fetchall()
-            connection.execute(statement.format(members=name))
+        with duckdb_session(database.path, PLANNING, FAILURES) as session:
+            [(name,)] = session.rows(find)
+            session.execute(statement.format(members=name))
         return
     import adbc_driver_postgresql.dbapi as postgres  # noqa: PLC0415 - an extra
 
