@@ -44,8 +44,8 @@ _names = count()
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
-def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Return what opens a session in a database of the test's own."""
+def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Yield what opens a session in a database of the test's own."""
     server: PostgresServer | None = None
     if request.param == "postgres":
         server = request.getfixturevalue("postgres")
@@ -66,7 +66,11 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
             opened.enter_context(interruption.calling(found.cancel))
             yield found
 
-    return session
+    with ExitStack() as kept:
+        if server is None:
+            # While one connection is open, DuckDB does not open the file for each of the others.
+            kept.enter_context(session(Interruption()))
+        yield session
 
 
 def engine_in(opening: Open, name: str | None = None, kept: int = 3) -> DatabaseEngine:
