@@ -1,15 +1,15 @@
 """`cohortsync check`: the preflight, shown as text or as one JSON document."""
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.messages import columns_of, level_of, log
+from engine.cli.messages import level_of, log
 from engine.cli.options import JsonOption, TargetOptions, flat
 from engine.cli.signs import has_colors
-from engine.cli.streams import print_json, printing
-from engine.cli.text import wrapped
+from engine.cli.streams import fitted, print_json, printing
 from engine.model.foreign_text import printable
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ def _show(finding: "Finding") -> None:
     lines = finding.detail.split("\n")
     if finding.hint:
         lines.append(f"hint: {finding.hint}")
-    width = columns_of(sys.stdout)
-    room = None if width is None else max(1, width - _INDENT)
-    first, *more = (piece for line in lines for piece in wrapped(printable(line), room))
+    pieces = (fitted(printable(line), before=_INDENT) for line in lines)
+    first, *more = chain.from_iterable(pieces)
     typer.echo(f"{verdict} {finding.name:<14} {first}")
     for line in more:
         typer.echo(f"{'':<{_INDENT}}{line}")

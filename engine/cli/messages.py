@@ -29,6 +29,15 @@ def columns_of(stream: TextIO) -> int | None:
         return _USUAL_COLUMNS
 
 
+def print_columns(stream: TextIO) -> int:
+    """Return into how many columns lines for people are wrapped on a stream.
+
+    Off a terminal, as in a mail from cron, these are 80, and what is longer than a line is kept
+    whole: the path or command may be pasted from there.
+    """
+    return columns_of(stream) or _USUAL_COLUMNS
+
+
 _USUAL_COLUMNS = 80
 
 

@@ -1,17 +1,15 @@
 """`cohortsync report`: what happened in the last hours, as text, JSON or an HTML page."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.messages import columns_of, write_message
+from engine.cli.messages import write_message
 from engine.cli.options import JsonOption, StateOptions, flat
-from engine.cli.streams import print_json, print_lines, printing
-from engine.cli.text import table_lines
+from engine.cli.streams import print_json, print_lines, printing, table_on_stdout
 from engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -179,7 +177,7 @@ def _accounting_lines(report: "PeriodReport") -> Iterator[str]:
         )
         for run, (sign, _) in zip(report.runs, signs, strict=True)
     ]
-    yield from table_lines(headings, rows, headings[1:], columns_of(sys.stdout))
+    yield from table_on_stdout(headings, rows, headings[1:])
     for run, (sign, words) in zip(report.runs, signs, strict=True):
         if run.imbalance:
             yield f"{sign} {run.run}: {words}"

@@ -11,8 +11,8 @@ import typer
 
 from engine.cli.messages import columns_of
 from engine.cli.options import JsonOption, StateOptions, flat
-from engine.cli.streams import print_json, printing
-from engine.cli.text import csv_cell, duration, table_lines
+from engine.cli.streams import print_json, printing, table_on_stdout
+from engine.cli.text import csv_cell, duration
 from engine.errors import UsageError
 from engine.model.foreign_text import printable
 from engine.model.status import RunStatus
@@ -84,23 +84,24 @@ _RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed")
 
 
 def _print_runs(found: "Sequence[Accounts]") -> None:
-    """Print a table; on a terminal, what all runs have in common is one line above it.
+    """Print a table; what all runs have in common is one line above it.
 
-    The cohorts of one workspace are cut so that a run fits into a line; those of several so that it
-    fits into two.
+    On a terminal the cohorts of one workspace are cut so that a run fits into a line; those of
+    several so that it fits into two.
     """
     from engine.cli.text import shortened
 
     width = columns_of(sys.stdout)
     workspaces = {accounts.workspace for accounts in found}
-    has_one_target = width is not None and len({accounts.target for accounts in found}) == 1
+    has_one_target = len({accounts.target for accounts in found}) == 1
     columns: dict[str, list[str]] = {name: [] for name in _RUN_COLUMNS}
     for accounts in found:
         for name, cell in zip(_RUN_COLUMNS, _run_cells(accounts), strict=True):
             columns[name].append(cell)
     room = None
-    if has_one_target and width is not None:
+    if has_one_target:
         sys.stdout.write(f"target {printable(found[0].target)}\n")
+    if has_one_target and width is not None:
         used = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
         room = max(len("cohort"), width - used)
     if len(workspaces) > 1:
@@ -237,5 +238,5 @@ def _csv_writer(columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
 def _print_table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str]
 ) -> None:
-    for line in table_lines(headings, rows, numbers, columns_of(sys.stdout)):
+    for line in table_on_stdout(headings, rows, numbers):
         sys.stdout.write(line + "\n")

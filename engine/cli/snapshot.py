@@ -11,7 +11,7 @@ import typer
 from engine.cli.cohort_options import KnownCohortOptions
 from engine.cli.command import Command, Group
 from engine.cli.export_options import ListOptions
-from engine.cli.messages import columns_of, write_error
+from engine.cli.messages import write_error
 from engine.cli.options import (
     LARGEST_GENERATION,
     GuardOptions,
@@ -20,8 +20,7 @@ from engine.cli.options import (
     WaitOption,
     flat,
 )
-from engine.cli.streams import print_json, print_lines, printing
-from engine.cli.text import table_lines
+from engine.cli.streams import print_json, print_lines, printing, table_on_stdout
 
 if TYPE_CHECKING:
     from engine import SnapshotOfList, Snapshots, StopSwitch
@@ -142,7 +141,7 @@ def compare(
         if as_json:
             print_json(found.to_dict())
             return
-        sys.stdout.write(files_line(found.files) + "\n")
+        print_lines([files_line(found.files)])
         for name, value in found.counts.items():
             shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
             print_lines([f"{name.replace('_', ' '):<26} {shown}"], indent=27)
@@ -243,7 +242,7 @@ def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         headings = [name.removeprefix("is_").replace("_", " ") for name in names]
         shown = [tuple(_cell(row[name]) for name in names) for row in rows]
         numbers = ("generation", "members", "unknown", "out")
-        for line in table_lines(headings, shown, numbers, columns_of(sys.stdout)):
+        for line in table_on_stdout(headings, shown, numbers):
             sys.stdout.write(f"{line}\n")
 
 

@@ -15,8 +15,8 @@ from engine.cli.options import (
     WaitOption,
     flat,
 )
-from engine.cli.streams import print_json, print_lines, printing
-from engine.cli.text import shortened, table_lines
+from engine.cli.streams import print_json, print_lines, printing, table_on_stdout
+from engine.cli.text import shortened
 from engine.model.quantity import counted
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _plan_lines(found: "Sequence[PlanEntry]", width: int | None) -> "list[str]":
         )
         for each in found
     ]
-    return list(table_lines(headings, rows, _COUNTS, width))
+    return list(table_on_stdout(headings, rows, _COUNTS))
 
 
 _COHORT_COLUMNS = 12

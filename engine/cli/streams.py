@@ -4,16 +4,16 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-from engine.cli.messages import columns_of
+from engine.cli.messages import print_columns
 from engine.cli.signs import colored, shown_on
-from engine.cli.text import json_safe, wrapped
+from engine.cli.text import json_safe, table_lines, wrapped
 from engine.errors import IncompleteError
 
 
@@ -41,15 +41,30 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
 
 
 def print_lines(lines: Iterable[str], indent: int = 10) -> None:
-    """Print lines for people, with unsafe characters escaped, wrapped to the terminal.
+    """Print lines for people, with unsafe characters escaped, wrapped to `print_columns`.
 
     A wrapped line continues after `indent` blanks.
     """
     stream = sys.stdout
-    width = columns_of(stream)
     for line in lines:
-        for piece in wrapped(shown_on(stream, line), width, " " * indent):
+        for piece in fitted(shown_on(stream, line), " " * indent):
             stream.write(f"{colored(stream, piece)}\n")
+
+
+def fitted(line: str, indent: str = "", before: int = 0) -> Iterator[str]:
+    """Yield a line in pieces that fit on stdout, as `wrapped`, with `before` columns less."""
+    stream = sys.stdout
+    width = max(1, print_columns(stream) - before)
+    return wrapped(line, width, indent, keeps_words=not stream.isatty())
+
+
+def table_on_stdout(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str]
+) -> Iterator[str]:
+    """Yield the lines of a table that fit on stdout, as `table_lines`."""
+    stream = sys.stdout
+    columns = print_columns(stream)
+    return table_lines(headings, rows, numbers, columns, keeps_words=not stream.isatty())
 
 
 def _discard_stdout() -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
-from engine.cli.messages import columns_of, level_of, log, write_message
+from engine.cli.messages import level_of, log, print_columns, write_message
 from engine.cli.signs import sign_of
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
@@ -42,7 +42,7 @@ def print_result(result: RunResult, *, as_json: bool) -> None:
 def _print_lines(result: RunResult, shown: Verbosity) -> None:
     if result.exit_status is ExitStatus.ACCEPTED and shown is Verbosity.QUIET:
         return
-    width = columns_of(sys.stdout)
+    width = print_columns(sys.stdout)
     if result.accounts.status not in _SENDS_NOTHING:
         print_lines(run_lines(result), indent=4)
         print_lines(_account_lines(result, shown, width))
@@ -56,7 +56,7 @@ _SENDS_NOTHING = {"planned", "dry_run"}
 """The statuses of a plan; its last line says what it would send."""
 
 
-def _account_lines(result: RunResult, shown: Verbosity, width: int | None) -> Iterator[str]:
+def _account_lines(result: RunResult, shown: Verbosity, width: int) -> Iterator[str]:
     """Yield the accounts of a result: all of them if something is off, or if verbose."""
     accounts = result.accounts
     if shown is Verbosity.VERBOSE or result.exit_status is not ExitStatus.ACCEPTED:
@@ -124,7 +124,7 @@ def print_accounts(accounts: Accounts, files: Sequence[str] = ()) -> None:
     """Print the verdict on a run, its accounts, and the lines `files`."""
     below = attention(accounts.reason, None, accounts)
     print_lines(chain([verdict(accounts)], below), indent=4)
-    lines = accounting_lines(accounts, columns_of(sys.stdout))
+    lines = accounting_lines(accounts, print_columns(sys.stdout))
     print_lines(chain(lines, files))
 
 
@@ -187,7 +187,7 @@ def _guard_lines(guards: Iterable[Mapping[str, Any]], shown: Verbosity) -> Itera
         yield f"guards    {passed} pass"
 
 
-def accounting_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
+def accounting_lines(accounts: Accounts, width: int) -> Iterator[str]:
     """Yield the accounts: the rows that were read, the standing of all uids, and the requests."""
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
@@ -243,7 +243,7 @@ def accounting_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
         )
 
 
-def _standing_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
+def _standing_lines(accounts: Accounts, width: int) -> Iterator[str]:
     counts = ("planned", "accepted", "rejected", "unconfirmed", "pending")
     mirror = accounts.mirror
     standings: tuple[tuple[str, Standing], ...] = (("uids", accounts.uids),)

@@ -46,8 +46,9 @@ def _lines(report: "SupportReport") -> Iterator[str]:
     )
     for each in report.answers:
         yield ""
-        answer = each.reason or each.http_status
-        yield f"{counted(each.requests, 'request')} {each.outcome}: {answer}"
+        answer = each.reason or each.http_status or "no answer is recorded"
+        outcome = "without an outcome" if each.outcome == "none" else each.outcome
+        yield f"{counted(each.requests, 'request')} {outcome}: {answer}"
         if each.first_sent_at:
             yield f"    sent {each.first_sent_at} to {each.last_sent_at}"
         if each.request_ids:
@@ -57,7 +58,7 @@ def _lines(report: "SupportReport") -> Iterator[str]:
     if report.settings is None:
         yield "settings: the configuration cannot be read, or has no such workspace"
     for table, settings in (report.settings or {}).items():
-        given = {key: value for key, value in settings.items() if value is not None}
+        given = {key: value for key, value in settings.items() if value or value == 0}
         yield f"[{table}] " + ", ".join(
             f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in given.items()
         )

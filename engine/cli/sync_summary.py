@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from engine import CohortResult, ExitStatus, SyncResult
-from engine.cli.messages import columns_of, level_of, log, write_traceback
+from engine.cli.messages import level_of, log, print_columns, write_traceback
 from engine.cli.signs import sign_of
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.summary import accounting_lines
@@ -48,7 +48,7 @@ def _print_cohort(result: CohortResult, shown: Verbosity) -> None:
     if result.run is not None and (
         shown is Verbosity.VERBOSE or result.exit_status is ExitStatus.UNBALANCED
     ):
-        print_lines(accounting_lines(result.run.accounts, columns_of(sys.stdout)))
+        print_lines(accounting_lines(result.run.accounts, print_columns(sys.stdout)))
 
 
 def last_line(result: SyncResult) -> str:

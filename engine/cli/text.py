@@ -42,10 +42,13 @@ def table_lines(
     rows: Iterable[Sequence[object]],
     numbers: Collection[str],
     width: int | None = None,
+    *,
+    keeps_words: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of a table; the columns `numbers` are aligned right.
 
-    If the table is wider than `width` columns of a terminal, a row continues in further lines.
+    If the table is wider than `width` columns, a row continues in further lines; `keeps_words` as
+    for `wrapped`.
     """
     from rich.cells import cell_len
 
@@ -61,7 +64,8 @@ def table_lines(
         for first, end in zip(starts, [*starts[1:], len(row)], strict=True):
             line = "  ".join(padded[first:end]).rstrip()
             if line or not first:
-                yield from wrapped(f"{_INDENT}{line}" if first else line, width, _INDENT)
+                shown = f"{_INDENT}{line}" if first else line
+                yield from wrapped(shown, width, _INDENT, keeps_words=keeps_words)
 
 
 def duration(seconds: float) -> str:
@@ -120,15 +124,21 @@ def _line_starts(widths: Sequence[int], width: int | None) -> list[int]:
     return starts
 
 
-def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
+def wrapped(
+    line: str, width: int | None, indent: str = "", *, keeps_words: bool = False
+) -> Iterator[str]:
     """Yield a line in pieces of at most `width` columns; further pieces begin with `indent`.
 
     The line is broken at spaces. It is broken within `backticks` only if a command is longer than a
     line. It is broken within a word only if the word is longer than a line, after a slash if there
     is one. A line that is a command has a backslash at each break, so that a shell takes it.
+
+    With `keeps_words`, none of these is broken: what is longer is a piece of its own.
     """
     if width is None or len(line) <= width // 2:  # A character takes at most two columns.
         yield line
+    elif keeps_words:
+        yield from _pieces(line, width, indent, keeps_words=True)
     elif line.lstrip().startswith("cohortsync ") and width > len(_CONTINUED):
         *pieces, last = _pieces(line, width - len(_CONTINUED), indent)
         yield from (f"{piece}{_CONTINUED}" for piece in pieces)
@@ -140,13 +150,14 @@ def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
 _CONTINUED = " \\"
 
 
-def _pieces(line: str, width: int, indent: str) -> Iterator[str]:
+def _pieces(line: str, width: int, indent: str, *, keeps_words: bool = False) -> Iterator[str]:
     from rich.cells import cell_len
 
     piece, text = "", line.lstrip(" ")
     lead = line[: len(line) - len(text)]
-    for words in _WORD.split(text):
-        is_long = len(indent) + cell_len(words) > width
+    is_command = keeps_words and text.startswith("cohortsync ")
+    for words in (text,) if is_command else _WORD.split(text):
+        is_long = len(indent) + cell_len(words) > width and not keeps_words
         for word in words.split(" ") if is_long else (words,):
             longer = f"{piece} {word}" if piece else lead + word
             # A word that no line can hold begins on this one, if that is at most half full.
@@ -154,7 +165,7 @@ def _pieces(line: str, width: int, indent: str) -> Iterator[str]:
             if piece.strip() and cell_len(longer) > width and not is_split:
                 yield piece.rstrip()
                 longer = indent + word.lstrip()
-            while cell_len(longer) > width:
+            while cell_len(longer) > width and not keeps_words:
                 end = _break_of(longer, width, least=len(indent))
                 yield longer[:end]
                 longer = indent + longer[end:]

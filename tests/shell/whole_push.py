@@ -81,6 +81,7 @@ COHORT = Cohort("cohort-1", "Buyers")
 ENDPOINT = Endpoint.parse("https://api.invalid")
 """Not loopback, where a refused connection has a meaning of its own; and it can't be reached."""
 COMMIT_SECONDS = 0.005
+PLANNING = PlanningSettings(memory_megabytes=64, threads=1)
 
 
 def payload_bytes_for(uids: int) -> int:
@@ -282,9 +283,7 @@ class Pushes:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     mirroring: MirrorSettings = field(default_factory=MirrorSettings)
-    planning: PlanningSettings = field(
-        default_factory=lambda: PlanningSettings(memory_megabytes=64, threads=1)
-    )
+    planning: PlanningSettings = PLANNING
     guards: GuardSettings = field(default_factory=GuardSettings)
     connections: Mapping[str, Connection] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)

@@ -52,6 +52,11 @@ class Ended:
         return records(self.log)
 
     @property
+    def words(self) -> str:
+        """What stands on stdout, as one line."""
+        return " ".join(self.stdout.split())
+
+    @property
     def output(self) -> tuple[int, str, list[dict[str, str]]]:
         """All that it wrote, except the times in its log: equal for the same command."""
         untimed = [{**record, "time": ""} for record in self.records]

@@ -26,8 +26,8 @@ SMALL = {
     "sql_source": ["--rows", "20000", "--repeat", "1"],
     "sync_ceiling": ["--cohorts", "2", "--requests", "3", "--per-seconds", "2"],
 }
-STARTING = {"engine_speed", "memory", "cpu", "shared_ceiling", "sql_source"}
-STARTING |= {"sync_ceiling", "workspace_night"}
+STARTING = {"engine_speed", "memory", "cpu", "shared_ceiling", "sql_source", "simple"}
+STARTING |= {"sync_ceiling", "workspace_night", "first_request"}
 """Those that start many processes, which is most of what they take."""
 
 

@@ -64,4 +64,4 @@ def test_a_sync_mirrors_the_latest_version_and_knows_when_there_is_none_new(
         assert statuses(sync(cli)) == {"night": ("up_to_date", 0)}
     assert "night: 1 file" in cli.run("check").stdout
     shown = cli.run("source", "preview", "night", "--limit", "1")
-    assert f"source    delta:{cli.folder}/vip@1, the export of cohort night" in shown.stdout
+    assert f"source delta:{cli.folder}/vip@1, the export of cohort night" in shown.words

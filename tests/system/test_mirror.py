@@ -176,7 +176,7 @@ def test_a_plan_shows_what_a_mirror_would_do_and_apply_does_it(
     output = cli.run("plan", "export.txt", *TARGET)
     assert output.stdout == "Plan: nothing to change, 2,000 unchanged.\n"
     output = cli.run("plan", "export.txt", *TARGET, "-v")
-    assert "2,000 unchanged + 0 to add" in output.stdout
+    assert "2,000 unchanged + 0 to add" in output.words
     assert "guard     removals" in output.stdout
 
 

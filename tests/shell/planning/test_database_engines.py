@@ -58,17 +58,23 @@ class Place:
 
 
 @pytest.fixture(params=["duckdb", "postgres", SPARK])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Return a database or a lake of the test's own."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Yield a database or a lake of the test's own."""
     if request.param == "spark":
         request.getfixturevalue("spark")
-        return _lake(tmp_path / "lake")
+        yield _lake(tmp_path / "lake")
+        return
     server: PostgresServer | None = None
     if request.param == "postgres":
         server = request.getfixturevalue("postgres")
     else:
         pytest.importorskip("duckdb")
-    return _database(server, tmp_path)
+    found = _database(server, tmp_path)
+    with ExitStack() as kept:
+        if server is None:
+            # While one connection is open, DuckDB does not open the file for each of the others.
+            kept.enter_context(found.open(Interruption()))
+        yield found
 
 
 def _database(server: "PostgresServer | None", folder: Path) -> Place:

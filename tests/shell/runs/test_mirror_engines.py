@@ -1,6 +1,8 @@
 """Nights of mirrors whose exports are compared in a database, with faults and deaths."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,15 +14,21 @@ from listed_members import adopt, reconcile
 from mirror_nights import fine_runs, mirror_runs
 from mirrored_cohort import ENGINES, SETTLE, UIDS, Cohort, MirrorRun
 from restored import LIFT, back_up, put_back
-from whole_push import COHORT, Death
+from whole_push import COHORT, PLANNING, Death
 
 from engine.errors import ExitStatus, LedgerError
+from engine.planning.database.duckdb_session import duckdb_session
+from engine.planning.database.failures import Failures
 from engine.runs import transfer
 from engine.runs.inquiry import why
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
 from engine.source.sql.connection import Connection
+from engine.source.sql.driver_errors import Said
+from engine.storage.computation import Interruption
 from postgres_server import PostgresServer
+
+FAILURES = Failures("the database", Said("the database", ()), Interruption())
 
 
 @pytest.fixture(params=["duckdb", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -30,12 +38,35 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Connection:
         pytest.importorskip("duckdb")
         return Connection("warehouse", f"duckdb:{tmp_path}/plans.duckdb", tmp_path)
     server: PostgresServer = request.getfixturevalue("postgres")
+    return empty(server, tmp_path)
+
+
+def empty(server: PostgresServer, folder: Path) -> Connection:
+    """Return a connection to the server, which has no snapshot."""
     _clear(server)
-    return Connection("warehouse", server.url, tmp_path)
+    return Connection("warehouse", server.url, folder)
 
 
 def _clear(server: PostgresServer) -> None:
     server.execute("drop schema if exists cohortsync cascade")
+
+
+def test_nights_with_faults_and_deaths_on_postgresql(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """What the slow tests search, in four nights of the default run."""
+    cohort = Cohort(tmp_path / "cohort", connection=empty(postgres, tmp_path))
+    mirrored(cohort, UIDS[:6])
+    troubled = [
+        MirrorRun(frozenset(UIDS[2:8]), ("500", "reset applied"), pause=SETTLE),
+        MirrorRun(frozenset(UIDS[4:10]), pause=SETTLE, death=Death("before enter")),
+        MirrorRun(frozenset(UIDS[6:12]), ("429", "500 applied"), pause=SETTLE, signals=(0.5,)),
+    ]
+    died = [cohort.carry_out(each).died for each in troubled]
+    assert died == [False, True, False]
+    mirrored(cohort, UIDS[5:11])
+    known = cohort.commands.look(lambda store: store.verify_all())
+    assert [problem for _, problem in known] == [None] * len(known)
 
 
 @pytest.mark.slow
@@ -67,8 +98,13 @@ def test_after_a_fault_free_run_the_members_are_the_export(
 
 
 @pytest.fixture
-def cohort(tmp_path: Path, database: Connection) -> Cohort:
-    return Cohort(tmp_path / "cohort", connection=database)
+def cohort(tmp_path: Path, database: Connection) -> Iterator[Cohort]:
+    made = Cohort(tmp_path / "cohort", connection=database)
+    with ExitStack() as kept:
+        if database.path is not None:
+            # While one connection is open, DuckDB does not open the file for each of the others.
+            kept.enter_context(duckdb_session(database.path, PLANNING, FAILURES))
+        yield made
 
 
 def mirrored(cohort: Cohort, *nights: list[str]) -> None:
@@ -266,11 +302,9 @@ def execute(database: Connection, statement: str) -> None:
     """Run a statement with the name of the only table of rows."""
     find = "select table_name from information_schema.tables where table_name like 'members_%'"
     if database.path is not None:
-        import duckdb  # noqa: PLC0415 - an extra
-
-        with duckdb.connect(str(database.path)) as connection:
-            [(name,)] = connection.execute(find).fetchall()
-            connection.execute(statement.format(members=name))
+        with duckdb_session(database.path, PLANNING, FAILURES) as session:
+            [(name,)] = session.rows(find)
+            session.execute(statement.format(members=name))
         return
     import adbc_driver_postgresql.dbapi as postgres  # noqa: PLC0415 - an extra
 
