@@ -1,6 +1,8 @@
 """Why Spark did not start is said in a line, without the stack of Java."""
 
+import importlib
 import socket
+import sys
 
 import pytest
 
@@ -52,3 +54,15 @@ def test_memory_and_addresses_are_set_on_this_machine_alone() -> None:
     assert local["spark.local.dir"] == "/fast"
     assert local["spark.driver.bindAddress"] == "127.0.0.1"
     assert not any("driver" in key or "dir" in key for key in configuration("yarn", settings))
+
+
+@pytest.mark.parametrize(("module", "package"), [("process", "pyspark"), ("lake", "deltalake")])
+def test_a_missing_package_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    name = f"engine.planning.spark.{module}"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=f"not installed: {package}") as caught:
+        importlib.import_module(name)
+    assert "cohortsync[spark]" in str(caught.value.hint)
