@@ -85,7 +85,7 @@ def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
         staged = stage(export.blocks(), comparison.new_list())
         read = time.monotonic()
         if step == "bare":
-            members = engine.tables.members
+            members = engine.generations.tables.members
             rows = comparison._session.rows(BARE.format(members=members))  # noqa: SLF001
             return {"seconds": time.monotonic() - read, "differences": sum(rows[0])}
         found = comparison.compare(staged, base, folder, options, NO_CONDITIONS)
@@ -110,18 +110,19 @@ def _engine(name: str, folder: Path, url: str) -> Any:  # noqa: ANN401 - loaded 
 
     if name == "local":
         return LOCAL
-    from engine.planning.database.engine import DatabaseEngine  # noqa: PLC0415 - see above
+    from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - see above
     from engine.planning.database.statements import Tables  # noqa: PLC0415 - see above
+    from engine.planning.database.tables import TableGenerations  # noqa: PLC0415 - see above
     from engine.runs.engines import opened  # noqa: PLC0415 - see above
     from engine.source.sql.connection import Connection  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
     connection = Connection("benchmark", url, folder)
-    return DatabaseEngine(
+    return ExternalEngine(
         lambda interruption: opened(connection, PlanningSettings(), interruption),
-        "benchmark",
-        Tables("benchmark"),
-        14,
+        connection.name,
+        "the database",
+        TableGenerations(Tables("benchmark"), 14),
     )
 
 

@@ -1,5 +1,7 @@
 """What all tests share: no waits for real time, and hypothesis without a stopwatch."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +45,20 @@ def postgres() -> Iterator[PostgresServer]:
     """Run a PostgreSQL server for all tests of a worker."""
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let tests use Spark on this machine, set for small tables; skips them without Java."""
+    pytest.importorskip("pyspark")
+    pytest.importorskip("deltalake")
+    java = os.environ.get("JAVA_HOME", "")
+    if shutil.which("java", path=f"{java}/bin" if java else None) is None:
+        pytest.skip("there is no Java: apt-get install openjdk-17-jre-headless")
+    folder = tmp_path_factory.mktemp("spark")
+    settings = {"spark.sql.shuffle.partitions": 2, "spark.sql.codegen.wholeStage": "false"}
+    lines = [f"{key} {value}\n" for key, value in settings.items()]
+    (folder / "spark-defaults.conf").write_text("".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_CONF_DIR", str(folder))
+        yield

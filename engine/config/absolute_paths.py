@@ -9,6 +9,7 @@ from engine.config.variables import Keys
 from engine.notices.secret_texts import FILE_PREFIX
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.page.settings import ReportSettings
+from engine.source.urls import is_url
 from engine.storage.settings import PlanningSettings
 
 
@@ -18,7 +19,7 @@ def with_absolute_paths(file: ConfigFile, settings: Mapping[str, Any]) -> dict[s
     A path that cannot be is a problem of `file`.
     """
     return {
-        "planning": _with_spill_dir(file, settings["planning"]),
+        "planning": _with_plan_folders(file, settings["planning"]),
         "report": _with_page(file, settings["report"]),
         "metrics": _with_metric_files(file, settings["metrics"]),
         "notify": _with_notify_files(file, settings["notify"]),
@@ -26,10 +27,14 @@ def with_absolute_paths(file: ConfigFile, settings: Mapping[str, Any]) -> dict[s
     }
 
 
-def _with_spill_dir(file: ConfigFile, table: PlanningSettings) -> PlanningSettings:
-    """Return the settings with an absolute `spill_dir`."""
+def _with_plan_folders(file: ConfigFile, table: PlanningSettings) -> PlanningSettings:
+    """Return the settings with absolute `spill_dir` and `lake`, unless that is a URL."""
     spill = file.path_in(("plan", "spill_dir"), table.spill_dir)
-    return replace(table, spill_dir=str(spill) if spill else None)
+    lake: str | None = table.lake
+    if lake is not None and not is_url(lake):
+        path = file.path_in(("plan", "lake"), lake)
+        lake = str(path) if path else None
+    return replace(table, spill_dir=str(spill) if spill else None, lake=lake)
 
 
 def _with_page(file: ConfigFile, table: ReportSettings) -> ReportSettings:

@@ -14,7 +14,7 @@ from engine.config.variables import Keys
 from engine.model.secret import Secret
 from engine.model.setting_values import SHOULD_BE_COMMAND, SHOULD_BE_TEXT, Command, Text
 from engine.source.sql.connection import Connection, url_problem
-from engine.source.urls import passwords_in
+from engine.source.urls import passwords_in, redacted
 from engine.storage.settings import PlanningSettings
 
 PASSWORD_VARIABLE = "COHORTSYNC_PASSWORD"  # noqa: S105 - the start of a variable's name
@@ -27,7 +27,9 @@ class ConnectionTable:
 
     url: Text | None = field(default=None, metadata=SHOULD_BE_TEXT | {"is_secret": True})
     """Where the database is: postgresql://USER@HOST/DATABASE, snowflake://…, bigquery://…,
-    sqlite:FILE, duckdb:FILE, or a URL of SQLAlchemy. Its password is not written here. Required."""
+    sqlite:FILE, duckdb:FILE, or a URL of SQLAlchemy; for `plan.engine`, also the master of a Spark
+    cluster, as spark://HOST:7077, or spark:local[*] for this machine. Its password is not written
+    here. Required."""
     password_file: str | None = None
     """The path of a file that holds the password alone, mode 0600."""
     password_command: Command | None = field(default=None, metadata=SHOULD_BE_COMMAND)
@@ -91,7 +93,10 @@ def _credentials(file: ConfigFile, at: Keys, table: ConnectionTable) -> Credenti
     )
 
 
-_SCHEMES = {"duckdb": ("duckdb",), "postgres": ("postgresql", "postgres")}
+_SCHEMES = {"duckdb": ("duckdb",), "postgres": ("postgresql", "postgres"), "spark": ("spark",)}
+"""The schemes of the connections of each engine."""
+_GLOB = frozenset("{}[]*?\\")
+"""Characters that Spark reads as a pattern of names."""
 
 
 def check_engine(
@@ -114,3 +119,18 @@ def check_engine(
     elif found.scheme not in schemes:
         clause = f'should name a {schemes[0]}: connection, as engine = "{settings.engine}"'
         file.tables.refuse(at, clause)
+    if settings.engine == "spark":
+        _check_lake(file, settings.lake)
+
+
+def _check_lake(file: ConfigFile, lake: str | None) -> None:
+    if lake is None:
+        file.tables.refuse(
+            ("plan", "engine"), "needs `plan.lake`: where Spark and this machine keep snapshots"
+        )
+    elif found := _GLOB.intersection(lake):
+        file.tables.refuse(("plan", "lake"), f"may not contain {min(found)}")
+    elif redacted(lake) != lake:
+        file.tables.refuse(
+            ("plan", "lake"), "may have no credentials in its URL: put them into the environment"
+        )

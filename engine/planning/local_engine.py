@@ -100,7 +100,7 @@ class LocalComparison:
 def in_database(path: Path) -> LedgerError:
     """Return the error for a file that only says in which database a generation's rows are."""
     return LedgerError(
-        f"the snapshot {path} is kept in a database",
+        f"the snapshot {path} is kept in a database or a lake",
         hint="set `plan.engine` and `plan.connection` to those that it was made with",
     )
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,19 +22,35 @@ from engine.storage.settings import PlanningSettings
 
 if TYPE_CHECKING:  # Loaded only if an engine is configured.
     from engine.planning.database.session import DatabaseSession
+    from engine.planning.spark.process import SparkProcess
+    from engine.planning.spark.session import ClusterSession
 
-_TABLE_CHARACTERS = 20
+_NAME_CHARACTERS = 20
 
 
 def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
-    """Return the engine of a cohort whose ledger is in the folder `root`."""
+    """Return the engine of a cohort whose ledger is in the folder `root`.
+
+    Raises `UsageError` if the packages that Spark needs are not installed.
+    """
     settings = config.planning
     if settings.engine == "local":
         return LOCAL
-    from engine.planning.database.engine import DatabaseEngine  # noqa: PLC0415 - only if used
-    from engine.planning.database.statements import Tables  # noqa: PLC0415
-
     connection = config.connections[settings.connection or ""]
+    # The endpoint and workspace as the folders are called: equal on each machine.
+    what = (root.parent.name, root.name, key.partner, key.cohort_id, str(key.is_shadow))
+    name = hashlib.sha256("\0".join(what).encode()).hexdigest()[:_NAME_CHARACTERS]
+    if settings.engine == "spark":
+        return _on_spark(settings, connection, name)
+    return _in_database(settings, connection, name, config.mirror.keep_generations)
+
+
+def _in_database(
+    settings: PlanningSettings, connection: Connection, name: str, kept: int
+) -> PlanEngine:
+    from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - only if used
+    from engine.planning.database.statements import Tables  # noqa: PLC0415
+    from engine.planning.database.tables import TableGenerations  # noqa: PLC0415
 
     @contextmanager
     def session(interruption: Interruption) -> Iterator["DatabaseSession"]:
@@ -43,11 +60,34 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
         ):
             yield found
 
-    # The endpoint and workspace as the folders are called: equal on each machine.
-    what = (root.parent.name, root.name, key.partner, key.cohort_id, str(key.is_shadow))
-    digest = hashlib.sha256("\0".join(what).encode()).hexdigest()
-    tables = Tables(digest[:_TABLE_CHARACTERS])
-    return DatabaseEngine(session, connection.name, tables, config.mirror.keep_generations)
+    generations = TableGenerations(Tables(name), kept)
+    place = f"the database of `connections.{connection.name}`"
+    return ExternalEngine(session, connection.name, place, generations)
+
+
+def _on_spark(settings: PlanningSettings, connection: Connection, name: str) -> PlanEngine:
+    from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - only if used
+    from engine.planning.spark.generations import LakeGenerations  # noqa: PLC0415
+    from engine.planning.spark.lake import CohortFolder  # noqa: PLC0415
+    from engine.planning.spark.session import cluster_session  # noqa: PLC0415
+
+    cohort = CohortFolder(settings.lake or "", name)
+
+    def start() -> "SparkProcess":
+        from engine.planning.spark.process import PROCESSES  # noqa: PLC0415 - it needs Java
+
+        return PROCESSES.get(connection.spark_master, settings)
+
+    @contextmanager
+    def session(interruption: Interruption) -> Iterator["ClusterSession"]:
+        now = datetime.now(UTC)
+        with (
+            cluster_session(cohort, start, interruption, now) as found,
+            interruption.calling(found.cancel),
+        ):
+            yield found
+
+    return ExternalEngine(session, connection.name, cohort.place, LakeGenerations(cohort))
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class DatabaseComparison:
         unchanged = uids - adds.planned - adds.known
         if base is not None and base.census.members != unchanged + lost:
             raise LedgerError(
-                f"the database has {unchanged + lost:,} members in the snapshot that was made with "
+                f"there are {unchanged + lost:,} members in the snapshot that was made with "
                 f"{base.census.members:,}: another program has changed it",
                 hint=LOST,
             )

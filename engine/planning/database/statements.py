@@ -26,6 +26,7 @@ _TYPES = {
     pa.binary(): "bytea",
     pa.bool_(): "boolean",
     pa.uint8(): "smallint",
+    pa.int16(): "smallint",
     pa.int32(): "int",
     pa.int64(): "bigint",
 }
@@ -162,18 +163,24 @@ class Tables:
             where c.was is not null
         """
 
-    def states_of(self, number: int) -> str:
-        """Select how many uids a generation has in each state."""
-        return f"select state, count(*) from ({self.rows_of(number)}) s group by state"
 
-    def asked_of(self, number: int) -> str:
-        """Select the row of a generation whose uid is in the temporary table `asked`."""
-        rows = self.rows_of(number)
-        return f"select state, run from ({rows}) s where uid = (select uid from asked)"
+def rows_in(rows: str) -> str:
+    """Select the rows of a generation, as `Generations.rows_of` returns them."""
+    return f"select uid, state, run from {rows} s"
 
 
-def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
-    """Select the changes by a run, which the temporary table `incoming` (uid, state) holds.
+def states_of(rows: str) -> str:
+    """Select how many uids a generation has in each state."""
+    return f"select state, count(*) from {rows} s group by state"
+
+
+def asked_of(rows: str) -> str:
+    """Select the row of a generation whose uid is in the temporary table `asked`."""
+    return f"select state, run from {rows} s where uid = (select uid from asked)"
+
+
+def folded(members: str, run: int, recent_runs: Sequence[int]) -> str:
+    """Select the changes of the rows `members` by a run: `incoming` (uid, state) holds them.
 
     The rules are those of `engine.snapshot.fold`.
     """
@@ -185,9 +192,9 @@ def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
                 case when l.state = {MAY_BE_IN} and m.state = {IN} then {IN}
                     when l.state = {MAY_BE_OUT} and coalesce(m.state, {OUT}) = {OUT} then {OUT}
                     else l.state end as state
-            from lowest l left join {tables.members} m on m.uid = l.uid
+            from lowest l left join {members} m on m.uid = l.uid
             union all
-            select m.uid, m.state, m.run, m.run, m.state from {tables.members} m
+            select m.uid, m.state, m.run, m.run, m.state from {members} m
             where m.state = {OUT} and m.run not in ({recent})
                 and not exists (select 1 from lowest l where l.uid = m.uid)
         ),
@@ -202,12 +209,22 @@ def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
     """
 
 
-def replaced(tables: Tables) -> str:
-    """Select the changes to the rows of the temporary table `incoming` (schema `SNAPSHOT`)."""
+def replaced(members: str) -> str:
+    """Select the changes from `members` to the temporary table `incoming` (schema `SNAPSHOT`)."""
     return f"""
         select coalesce(i.uid, m.uid) as uid, m.state as was, m.run as was_run, i.state, i.run
-        from incoming i full join {tables.members} m on m.uid = i.uid
+        from incoming i full join {members} m on m.uid = i.uid
         where i.state is distinct from m.state or i.run is distinct from m.run
+    """
+
+
+def after_move(members: str) -> str:
+    """Select the rows `members` with the changes of the temporary table `moved`."""
+    return f"""
+        select m.uid, m.state, m.run from {members} m
+        where not exists (select 1 from moved c where c.uid = m.uid)
+        union all
+        select uid, state, run from moved where state is not null
     """
 
 

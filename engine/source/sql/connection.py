@@ -37,6 +37,11 @@ class Connection:
         return self.url if self.path is not None else display_url(self.url)
 
     @property
+    def spark_master(self) -> str:
+        """The master of a Spark cluster, as Spark writes it."""
+        return self.url if self.url.startswith("spark://") else self.url.partition(":")[2]
+
+    @property
     def path(self) -> Path | None:
         """The absolute path of a database file; None for a server."""
         if self.scheme not in _FILE_SCHEMES:
@@ -62,4 +67,6 @@ def url_problem(url: str) -> str | None:
         return "should be a URL, as postgresql://reader@host/database or sqlite:FILE"
     if scheme.lower() in _FILE_SCHEMES:
         return None if rest.strip("/") else f"should name a file, as {scheme.lower()}:FILE"
+    if scheme.lower() == "spark" and rest.strip("/"):
+        return None  # Masters have forms of their own, such as local[*] and yarn.
     return None if rest.startswith("//") else "should have :// after the name of the database"

@@ -4,7 +4,8 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,11 +22,12 @@ from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.database.duckdb_session import duckdb_session
-from engine.planning.database.engine import DatabaseEngine
+from engine.planning.database.engine import ExternalEngine
 from engine.planning.database.failures import Failures
 from engine.planning.database.postgres_session import postgres_session
-from engine.planning.database.session import DatabaseSession
+from engine.planning.database.session import DatabaseSession, Session
 from engine.planning.database.statements import Tables
+from engine.planning.database.tables import TableGenerations
 from engine.planning.local_engine import LOCAL
 from engine.planning.staging import stage
 from engine.runs.ports import PlanEngine
@@ -39,19 +41,37 @@ from engine.storage.paths import generation_path
 if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
-Open = Callable[[Interruption], AbstractContextManager[DatabaseSession]]
+Open = Callable[[Interruption], AbstractContextManager[Session]]
+Engine = ExternalEngine[Any]
 _names = count()
+SPARK = pytest.param("spark", marks=pytest.mark.spark)
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
-def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Return what opens a session in a database of the test's own."""
+@dataclass(frozen=True)
+class Place:
+    """Where snapshots are kept: a database or a lake of the test's own."""
+
+    open: Open
+    engine: Callable[[str, int], Engine]
+    """Returns the engine of a cohort by its name, which keeps so many generations."""
+    long_query: str = "select count(*) from generate_series(1, 400000000) a(i) where i % 7 = 3"
+
+
+@pytest.fixture(params=["duckdb", "postgres", SPARK])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Return a database or a lake of the test's own."""
+    if request.param == "spark":
+        request.getfixturevalue("spark")
+        return _lake(tmp_path / "lake")
     server: PostgresServer | None = None
     if request.param == "postgres":
         server = request.getfixturevalue("postgres")
     else:
         pytest.importorskip("duckdb")
+    return _database(server, tmp_path)
 
+
+def _database(server: "PostgresServer | None", folder: Path) -> Place:
     @contextmanager
     def session(interruption: Interruption) -> Iterator[DatabaseSession]:
         failures = Failures("the database", Said("the database", ()), interruption)
@@ -61,16 +81,49 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
                     postgres_session(server.url, SETTINGS, failures)
                 )
             else:
-                path = tmp_path / "plans.duckdb"
+                path = folder / "plans.duckdb"
                 found = opened.enter_context(duckdb_session(path, SETTINGS, failures))
             opened.enter_context(interruption.calling(found.cancel))
             yield found
 
-    return session
+    def engine(name: str, kept: int) -> Engine:
+        generations = TableGenerations(Tables(name), kept)
+        return ExternalEngine(session, "warehouse", "the database", generations)
+
+    return Place(session, engine)
 
 
-def engine_in(opening: Open, name: str | None = None, kept: int = 3) -> DatabaseEngine:
-    return DatabaseEngine(opening, "warehouse", Tables(name or f"c{next(_names)}"), kept)
+def _lake(folder: Path) -> Place:
+    from engine.planning.spark.generations import LakeGenerations  # noqa: PLC0415 - an extra
+    from engine.planning.spark.lake import CohortFolder  # noqa: PLC0415 - an extra
+    from engine.planning.spark.process import PROCESSES  # noqa: PLC0415 - an extra
+    from engine.planning.spark.session import cluster_session  # noqa: PLC0415 - an extra
+
+    def engine(name: str, kept: int = 0) -> Engine:
+        del kept
+        cohort = CohortFolder(str(folder), name)
+
+        @contextmanager
+        def session(interruption: Interruption) -> Iterator[Session]:
+            with (
+                cluster_session(
+                    cohort,
+                    lambda: PROCESSES.get("local[2]", SETTINGS),
+                    interruption,
+                    datetime(2026, 1, 1, tzinfo=UTC),
+                ) as found,
+                interruption.calling(found.cancel),
+            ):
+                yield found
+
+        return ExternalEngine(session, "cluster", cohort.place, LakeGenerations(cohort))
+
+    query = "select count(*) from range(400000000000) where id % 7 = 3"
+    return Place(engine("c").open, engine, query)
+
+
+def engine_in(place: Place, name: str | None = None, kept: int = 3) -> Engine:
+    return place.engine(name or f"c{next(_names)}", kept)
 
 
 def made(engine: PlanEngine, case: Case, folder: Path, number: int = 1) -> Snapshot:
@@ -127,10 +180,10 @@ FEW = settings(
 @FEW
 @given(case=cases, data=st.data())
 def test_nights_on_a_database_are_those_on_this_machine(
-    opening: Open, case: Case, data: st.DataObject
+    place: Place, case: Case, data: st.DataObject
 ) -> None:
     with TemporaryDirectory() as name:
-        engines: list[PlanEngine] = [LOCAL, engine_in(opening)]
+        engines: list[PlanEngine] = [LOCAL, engine_in(place)]
         folders = [Path(name, each) for each in ("local", "database")]
         for folder in folders:
             folder.mkdir()
@@ -178,18 +231,18 @@ def _changes(found: Comparison, data: st.DataObject, number: int) -> RunChanges:
 CASE = Case(["a", "b"], {"b": (UidState.IN, 1), "c": (UidState.IN, 1)}, frozenset(), {})
 
 
-def test_a_stop_ends_what_the_database_does(opening: Open) -> None:
+def test_a_stop_ends_what_the_database_does(place: Place) -> None:
     stopped = Interruption()
-    with opening(stopped) as session:
+    with place.open(stopped) as session:
         timer = threading.Timer(0.1, stopped.trip, [IncompleteError("stopped")])
         timer.start()
         with pytest.raises(IncompleteError, match="stopped"):
-            session.rows("select count(*) from generate_series(1, 400000000) a(i) where i % 7 = 3")
+            session.rows(place.long_query)
         timer.join()
 
 
-def test_a_process_that_died_in_its_move_makes_it_once_more(opening: Open, tmp_path: Path) -> None:
-    engine = engine_in(opening)
+def test_a_process_that_died_in_its_move_makes_it_once_more(place: Place, tmp_path: Path) -> None:
+    engine = engine_in(place)
     base = made(engine, CASE, tmp_path)
     changes = RunChanges(2, [], [], [2])
     target = generation_path(tmp_path, 2)
@@ -203,11 +256,11 @@ def test_a_process_that_died_in_its_move_makes_it_once_more(opening: Open, tmp_p
 
 
 def test_of_two_that_move_one_generation_the_second_is_refused(
-    opening: Open, tmp_path: Path
+    place: Place, tmp_path: Path
 ) -> None:
     name = f"c{next(_names)}"
     here, there = tmp_path / "here", tmp_path / "there"
-    engine = engine_in(opening, name)
+    engine = engine_in(place, name)
     here.mkdir()
     base = made(engine, CASE, here)
     shutil.copytree(here, there)
@@ -225,16 +278,20 @@ def test_of_two_that_move_one_generation_the_second_is_refused(
     assert engine.latest() == 2
 
 
-def test_no_more_is_kept_than_the_kept_generations_need(opening: Open, tmp_path: Path) -> None:
-    engine = engine_in(opening, kept=2)
+def test_no_more_is_kept_than_the_kept_generations_need(place: Place, tmp_path: Path) -> None:
+    if place.open.__qualname__.startswith("_lake"):
+        pytest.skip("files are kept as long as their records")
+    engine = engine_in(place, kept=2)
     base = first = made(engine, CASE, tmp_path)
     for number in (2, 3, 4, 5):
         rows = {"c": (UidState.IN, number), "d": (UidState.OUT, number)}
         base = made(engine, replace(CASE, known=rows), tmp_path, number)
     with pytest.raises(LedgerError, match="has no generation 1"):
         engine.verify(first)
-    with opening(Interruption()) as session:
-        kept = session.rows(f"select distinct generation from {engine.tables.changes}")
+    with place.open(Interruption()) as session:
+        kept = session.rows(
+            f"select distinct generation from cohortsync.changes_{engine.generations.name}"
+        )
     assert sorted(kept) == [(4,), (5,)]
     assert rows_in(engine, base, tmp_path) == rows
 
@@ -242,13 +299,7 @@ def test_no_more_is_kept_than_the_kept_generations_need(opening: Open, tmp_path:
 def test_a_connection_that_is_lost_is_named_and_nothing_is_moved(
     postgres: "PostgresServer", tmp_path: Path
 ) -> None:
-    @contextmanager
-    def session(interruption: Interruption) -> Iterator[DatabaseSession]:
-        failures = Failures("the database", Said("the database", ()), interruption)
-        with postgres_session(postgres.url, SETTINGS, failures) as found:
-            yield found
-
-    engine = engine_in(session)
+    engine = engine_in(_database(postgres, tmp_path))
     base = made(engine, CASE, tmp_path)
     kill = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
     with engine.comparing(tmp_path, OPTIONS) as comparison:

@@ -1,0 +1,1 @@
+"""The comparison on Spark, and snapshots in Delta tables of a lake."""

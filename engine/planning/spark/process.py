@@ -1,0 +1,212 @@
+"""Spark's driver of this process: a Java process that is started when it is first needed.
+
+Spark allows one in a process. It ends with this one. What it says goes to a file without a name,
+which is read only if it fails.
+"""
+
+import atexit
+import logging
+import socket
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, Self
+
+from engine.errors import CohortSyncError, IncompleteError, UsageError
+from engine.source.lake.table import one_line
+from engine.source.sql.driver_errors import needing
+from engine.storage.settings import PlanningSettings
+
+with needing("spark", 'plan.engine = "spark"'):
+    import pyspark
+    from py4j.protocol import Py4JError
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkException
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
+ERRORS = (PySparkException, Py4JError)
+"""What Spark raises; also if its process has ended."""
+_CONNECT_SECONDS = 10.0
+_LEAST_MEGABYTES = 1024
+"""Of Java's heap; Spark refuses to start with less than half of it."""
+_JAVA = "install one, such as openjdk-17-jre-headless of Debian, or set JAVA_HOME to its folder"
+_MESSAGES = {
+    "JAVA_HOME is not set": "finds no Java",
+    "UnsupportedClassVersionError": "needs a later Java",
+    "Unrecognized option": "needs a later Java",
+}
+"""What the log of a driver that did not start has, and what that means."""
+
+
+@dataclass
+class SparkProcess:
+    """The driver of one process, for one master."""
+
+    master: str
+    session: SparkSession
+    _gateway: Any
+    _log: IO[bytes]
+
+    @classmethod
+    def start(cls, master: str, settings: PlanningSettings) -> Self:
+        """Start it. Raises `UsageError` if there is no Java that can run it.
+
+        Raises `IncompleteError` if the cluster cannot be reached.
+        """
+        _try_connecting(master)
+        conf = SparkConf().setAll(list(_configuration(master, settings).items()))
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the process
+        # It makes no folder where the user is.
+        options = {"stdout": log, "stderr": log, "cwd": tempfile.gettempdir()}
+        gateway = None
+        try:
+            gateway = launch_gateway(conf, options)
+            _forget_ended_process()
+            session = SparkSession(SparkContext(gateway=gateway, conf=conf))
+        except (*ERRORS, OSError) as error:
+            if gateway is not None:
+                _end(gateway)
+            raise _not_started(master, error, log) from error
+        return cls(master, session, gateway, log)
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether Java still runs."""
+        return self._gateway.proc.poll() is None
+
+    def set_group(self, group: str) -> None:
+        """Let `cancel` end the jobs that this thread starts from now on."""
+        self.session.sparkContext.setJobGroup(group, "cohortsync")
+
+    def cancel(self, group: str) -> None:
+        """End the jobs of a group that run now."""
+        with suppress(*ERRORS):
+            self.session.sparkContext.cancelJobGroup(group)
+
+    def close(self) -> None:
+        """End Java."""
+        with suppress(*ERRORS, OSError):
+            self.session.stop()
+        _end(self._gateway)
+
+
+class _Processes:
+    """The driver of this process, if it was started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: SparkProcess | None = None
+
+    def get(self, master: str, settings: PlanningSettings) -> SparkProcess:
+        """Return the driver; raises as `SparkProcess.start`."""
+        with self._lock:
+            if self._started is None or not self._started.is_alive:
+                _quieten()
+                self._started = SparkProcess.start(master, settings)
+                atexit.register(self._started.close)
+            if self._started.master != master:
+                raise UsageError(
+                    f"this process uses Spark at {self._started.master}, and cannot use {master}",
+                    hint="sync cohorts of different clusters in processes of their own",
+                )
+            return self._started
+
+
+PROCESSES = _Processes()
+
+
+def _configuration(master: str, settings: PlanningSettings) -> Mapping[str, str]:
+    """Return what is not left to the file spark-defaults.conf of the user."""
+    common = {
+        "spark.master": master,
+        "spark.app.name": "cohortsync",
+        "spark.log.level": "ERROR",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if not master.startswith("local"):
+        return common
+    megabytes = max(settings.memory_megabytes, _LEAST_MEGABYTES)
+    spill = {"spark.local.dir": settings.spill_dir} if settings.spill_dir else {}
+    return (
+        common
+        | spill
+        | {
+            "spark.driver.memory": f"{megabytes}m",
+            "spark.driver.host": "localhost",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
+    )
+
+
+def _try_connecting(master: str) -> None:
+    """Raise `IncompleteError` unless one of the masters accepts connections.
+
+    Spark itself tries for a minute.
+    """
+    if not master.startswith("spark://"):
+        return
+    error: OSError | ValueError | None = None
+    for each in master.removeprefix("spark://").split(","):
+        host, _, port = each.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, ValueError) as found:
+            error = found
+        else:
+            return
+    raise IncompleteError(
+        f"no connection to Spark at {master}: {error}",
+        hint="run the same command again once the cluster is up; nothing was sent",
+    )
+
+
+def _not_started(master: str, error: Exception, log: IO[bytes]) -> CohortSyncError:
+    log.seek(0)
+    said = log.read().decode(errors="replace")
+    for sign, meaning in _MESSAGES.items():
+        if sign in said:
+            version = pyspark.__version__
+            return UsageError(f"Spark {version} {meaning}: it runs on Java 17 or later", hint=_JAVA)
+    lines = [line for line in said.splitlines() if "ERROR" in line or "Exception" in line]
+    # The first line of an error of Java is followed by its stack.
+    detail = lines[-1] if lines else first_line(error)
+    return IncompleteError(
+        f"Spark at {master} did not start: {one_line(RuntimeError(detail))}",
+        hint="its settings are those of spark-defaults.conf in SPARK_CONF_DIR",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error of Spark says, without the stack of Java."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    if lines[0].startswith("An error occurred while calling") and len(lines) > 1:
+        return lines[1].removeprefix(": ")
+    return lines[0]
+
+
+def _forget_ended_process() -> None:
+    """Let a new driver take the place of one that has ended."""
+    with suppress(*ERRORS, OSError):
+        if SparkContext._active_spark_context is not None:  # noqa: SLF001 - see below
+            SparkContext._active_spark_context.stop()  # noqa: SLF001 - see below
+    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 - PySpark has no other way
+    SparkSession._instantiatedSession = None  # noqa: SLF001 - see above
+
+
+def _end(gateway: Any) -> None:  # noqa: ANN401 - py4j ships no types
+    with suppress(*ERRORS, OSError):
+        gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.terminate()
+    gateway.proc.wait()
+
+
+def _quieten() -> None:
+    """Keep PySpark and py4j from logging each error to stderr, with the stack of Java."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        logging.getLogger(name).disabled = True
+    logging.getLogger().addFilter(lambda record: record.module != "java_gateway")
