@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,9 @@ class DuckdbSession:
                 self._connection.execute("rollback")
             raise
 
-    def lock_schema(self) -> None:
-        """Do nothing: the file belongs to this process."""
+    def making_tables(self) -> AbstractContextManager[None]:
+        """Make all or none: the file belongs to this process."""
+        return self.transaction()
 
     def analyze(self, table: str) -> None:
         """Do nothing: DuckDB knows."""

@@ -120,9 +120,12 @@ class PostgresSession:
         if not self._is_in_transaction:
             self.commit()
 
-    def lock_schema(self) -> None:
-        """Let no other connection make tables until the transaction ends."""
-        self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
+    @contextmanager
+    def making_tables(self) -> Iterator[None]:
+        """Let no other connection make tables in the block."""
+        with self.transaction():
+            self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
+            yield
 
     def analyze(self, table: str) -> None:
         """Let the planner of queries know how many rows a temporary table has."""
