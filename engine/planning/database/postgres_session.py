@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.planning.database.failures import Failures
-from engine.planning.database.statements import columns_of
+from engine.planning.database.statements import CREATE_SCHEMA, columns_of
 from engine.source.sql.driver_errors import needing
 from engine.storage.settings import PlanningSettings
 
@@ -125,6 +125,7 @@ class PostgresSession:
         """Let no other connection make tables in the block."""
         with self.transaction():
             self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
+            self.execute(CREATE_SCHEMA)
             yield
 
     def analyze(self, table: str) -> None:

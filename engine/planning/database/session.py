@@ -54,4 +54,4 @@ class DatabaseSession(Session, Protocol):
         """Run statements that return nothing."""
 
     def making_tables(self) -> AbstractContextManager[None]:
-        """Let no other connection make tables in the block, if the database can do that."""
+        """Make the schema if there is none, and let only the block make tables, if possible."""

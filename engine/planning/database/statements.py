@@ -24,6 +24,7 @@ from engine.planning.conditions import Conditions
 from engine.snapshot.records import UidState
 
 SCHEMA = "cohortsync"
+CREATE_SCHEMA = f"create schema if not exists {SCHEMA}"
 IN, MAY_BE_IN, OUT, MAY_BE_OUT = (int(state) for state in UidState)
 _TYPES = {
     pa.binary(): "bytea",
@@ -66,9 +67,8 @@ class Tables:
         )
 
     def create(self, keys: str) -> list[str]:
-        """Make those that do not exist; `keys` is `Session.keys`."""
+        """Make those that do not exist, in `SCHEMA`; `keys` is `DatabaseSession.keys`."""
         return [
-            f"create schema if not exists {SCHEMA}",
             f"""create table if not exists {SCHEMA}.cohorts
                 (cohort text, generation int, token text)""",
             f"""create table if not exists {SCHEMA}.generations (cohort text, number int,

@@ -16,6 +16,7 @@ _AWAY = re.compile(
     r"terminat|server closed|closed the connection|connection (?:reset|refused|closed|timed|to)"
     r"|lost connection|gone away|could not (?:receive|send|connect|translate)|\bEOF\b|broken pipe"
     r"|network|timed? ?out|timeout|starting up|shutting down|too many (?:clients|connections)"
+    r"|aborted due to concurrent"
     r"|temporar|is locked|lock on file|canceling statement|no route|unreachable|SSL SYSCALL"
     r"|\b50[0234]\b",
     re.IGNORECASE,
@@ -24,6 +25,7 @@ _AWAY = re.compile(
 _DENIED = re.compile(
     r"authentication failed|no password supplied|incorrect username or password|access denied"
     r"|password (?:is )?(?:incorrect|required)|pg_hba\.conf|invalid (?:credentials|grant)"
+    r"|default credentials were not found"
     r"|could not find default credentials|\bunauthori[sz]ed\b|\b390100\b",
     re.IGNORECASE,
 )
