@@ -18,7 +18,10 @@ import pytest
 import sqlglot
 from sqlglot import ErrorLevel, exp
 
-DDL = (exp.Create, exp.Drop, exp.Alter)
+DDL = (exp.Create, exp.Drop)
+CHANGES = (exp.Update, exp.Delete)
+ENDS = (exp.Commit, exp.Rollback)
+KNOWN = (exp.Query, exp.Insert, exp.Transaction, *DDL, *CHANGES, *ENDS)
 
 
 class RefusedError(Exception):
@@ -31,7 +34,7 @@ def refusal(tree: exp.Expression, dialect: str, *, is_in_transaction: bool) -> s
         "information_schema" in each.sql().lower() for each in tree.find_all(exp.Table)
     )
     checks = {
-        "an unknown statement": isinstance(tree, exp.Command),
+        "an unknown statement": not isinstance(tree, KNOWN),
         "RETURNING": tree.find(exp.Returning),
         "ON CONFLICT": tree.find(exp.OnConflict),
         "DELETE USING": isinstance(tree, exp.Delete) and tree.args.get("using"),
@@ -71,6 +74,7 @@ class Simulation:
         self.dialect = dialect
         self.connection = duckdb.connect(str(path))
         self.statements: list[str] = []
+        self._path = path
         self.is_in_transaction = False
 
     def run(self, statement: str) -> Any:  # noqa: ANN401 - DuckDB ships few types
@@ -85,15 +89,40 @@ class Simulation:
             raise RefusedError(f"{self.dialect} does not know {why}: {statement}")
         if isinstance(tree, exp.Transaction):
             self.is_in_transaction = True
-        elif isinstance(tree, exp.Commit | exp.Rollback):
-            self.is_in_transaction = False
+        elif isinstance(tree, ENDS):
+            self._release()
+        elif isinstance(tree, CHANGES):
+            self._lock(tree.this.sql())
         for each in tree.find_all(exp.Table):
             if "information_schema" in each.sql().lower():
                 each.replace(exp.table_(each.name.rpartition(".")[2], db="information_schema"))
-        text = tree.sql("duckdb")
+        text = tree.sql("duckdb", unsupported_level=ErrorLevel.IGNORE)
         if isinstance(tree, exp.Query):
             return self.connection.sql(text)
         return self.connection.execute(text)
+
+    def _lock(self, table: str) -> None:
+        """Let no other session change a table until the transaction ends."""
+        if _LOCKS.get((self._path, table), self) is not self:
+            # Snowflake says so after a while, BigQuery at once.
+            raise self.error(
+                "Lock timeout"
+                if self.dialect == "snowflake"
+                else "Transaction is aborted due to concurrent update against table"
+            )
+        if self.is_in_transaction:
+            _LOCKS[self._path, table] = self
+
+    def _release(self) -> None:
+        self.is_in_transaction = False
+        for place, holder in list(_LOCKS.items()):
+            if holder is self:
+                del _LOCKS[place]
+
+    def close(self) -> None:
+        """End the session, and its transaction."""
+        self._release()
+        self.connection.close()
 
     def load(self, table: str, rows: pa.Table) -> None:
         """Add rows to a table."""
@@ -103,6 +132,9 @@ class Simulation:
         names = ", ".join(f'"{each}"' for each in rows.column_names)
         self.connection.execute(f"insert into {table} ({names}) select {names} from loaded")
         self.connection.unregister("loaded")
+
+
+_LOCKS: dict[tuple[Path, str], Simulation] = {}
 
 
 def wide(found: pa.Table) -> pa.Table:
@@ -204,7 +236,7 @@ class BigQueryClient:
         return BigQueryJob(self.session, None, self._id)
 
     def close(self) -> None:
-        self.session.connection.close()
+        self.session.close()
 
 
 class BigQueryJob:
@@ -259,9 +291,7 @@ def simulated(dialect: str, path: Path) -> Iterator[list[Simulation]]:
                 assert db_kwargs["uri"] == "reader@account/marts"
                 session = Simulation(path, "snowflake")
                 begun.append(session)
-                return SimpleNamespace(
-                    cursor=lambda: SnowflakeCursor(session), close=session.connection.close
-                )
+                return SimpleNamespace(cursor=lambda: SnowflakeCursor(session), close=session.close)
 
             package, module = ModuleType("adbc_driver_snowflake"), SimpleNamespace(connect=connect)
             package.dbapi = module  # type: ignore[attr-defined] # it has none yet

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlglot
 from comparison_cases import OPTIONS, Case, blocks_of
 from known_snapshot import SETTINGS, snapshot_of
+from simulated_warehouse import URLS, refusal, simulated
+from sqlglot import ErrorLevel
 
 from engine.errors import IncompleteError, LedgerError, UsageError
 from engine.planning.conditions import NO_CONDITIONS, REJECTIONS
@@ -17,21 +20,13 @@ from engine.planning.database.session import DatabaseSession
 from engine.planning.database.statements import Tables
 from engine.planning.database.tables import TableGenerations
 from engine.planning.staging import stage
+from engine.planning.warehouse.dialects import translated
 from engine.runs.engines import opened
 from engine.snapshot.fold import RunChanges
 from engine.snapshot.records import Snapshot, UidState
 from engine.source.sql.connection import Connection
 from engine.storage.computation import Interruption
 from engine.storage.paths import generation_path
-
-for each in ("duckdb", "sqlglot", "adbc_driver_manager", "google.cloud.bigquery_storage"):
-    pytest.importorskip(each)
-
-import sqlglot
-from simulated_warehouse import URLS, refusal, simulated
-from sqlglot import ErrorLevel
-
-from engine.planning.warehouse.dialects import translated
 
 TABLES = Tables("c1")
 COMPARISON = [
@@ -76,7 +71,7 @@ def test_statements_are_written_in_each_dialect() -> None:
 @pytest.mark.parametrize(
     ("dialect", "statement", "why"),
     [
-        ("snowflake", 'update "t" set "a" = 1 returning "a"', "RETURNING"),
+        ("bigquery", "insert into `s`.`t` select 1 returning `a`", "RETURNING"),
         ("snowflake", 'insert into "t" values (1) on conflict do nothing', "ON CONFLICT"),
         ("snowflake", 'select "row" from t', "a name without quotes"),
         ("snowflake", "grant all on t to x", "an unknown statement"),
@@ -87,8 +82,8 @@ def test_statements_are_written_in_each_dialect() -> None:
         ("bigquery", "select 1 from `t`", "a table without a dataset"),
         (
             "bigquery",
-            "select 1 from `s`.`t` as `b` where exists (select 1 from `s`.`a` as `a` "
-            "where `a`.`x` < `b`.`x`)",
+            "select 1 from `s`.`t` as `b` where exists "  # noqa: ISC004 - one statement
+            "(select 1 from `s`.`a` as `a` where `a`.`x` < `b`.`x`)",
             "a correlation without an equality",
         ),
     ],
@@ -157,7 +152,7 @@ def test_two_moves_at_once_are_not_both_made(
 
     def meanwhile(tables: Tables, number: int) -> list[str]:
         monkeypatch.setattr(Tables, "apply", apply)
-        with pytest.raises((IncompleteError, LedgerError)):
+        with pytest.raises(IncompleteError):
             warehouse.fold(base, changes, generation_path(there, 2), OPTIONS)
         return apply(tables, number)
 
@@ -170,19 +165,13 @@ def test_two_moves_at_once_are_not_both_made(
 def test_a_cohort_that_was_entered_twice_has_one_head(
     warehouse: ExternalEngine[DatabaseSession], tmp_path: Path
 ) -> None:
+    enter = "insert into cohortsync.cohorts (cohort, generation, token) values ('c1', 0, '')"
     with warehouse.open(Interruption()) as session:
-        session.execute(*TABLES.create(""))
-        session.execute(
-            "insert into cohortsync.cohorts (cohort, generation, token) select 'c1', 0, '' from cohortsync.cohorts"
-        )
-        rows = session.rows("select generation from cohortsync.cohorts")
-        assert rows == [(0,), (0,)]
+        session.execute(*TABLES.create(""), enter)
     base = made(warehouse, tmp_path)
     warehouse.verify(base, is_thorough=True)
     with warehouse.open(Interruption()) as session:
-        session.execute(
-            "insert into cohortsync.cohorts (cohort, generation, token) values ('c1', 0, '')"
-        )
+        session.execute(enter)
     moved = warehouse.fold(base, RunChanges(2, [], [], [2]), generation_path(tmp_path, 2), OPTIONS)
     warehouse.verify(moved, is_thorough=True)
     assert warehouse.latest() == 2
@@ -190,11 +179,13 @@ def test_a_cohort_that_was_entered_twice_has_one_head(
 
 def test_no_table_is_left_that_stands_for_a_temporary_one(tmp_path: Path) -> None:
     connection = Connection("warehouse", URLS["bigquery"], tmp_path)
-    with simulated("bigquery", tmp_path / "warehouse.duckdb") as begun:
-        with opened(connection, SETTINGS, Interruption()) as session:
-            session.new_table("asked", REJECTIONS)
-            session.make_table("copied", "select uid from asked")
-            assert len(session.rows(TABLES.exist)) == 0
+    with (
+        simulated("bigquery", tmp_path / "warehouse.duckdb") as begun,
+        opened(connection, SETTINGS, Interruption()) as session,
+    ):
+        session.new_table("asked", REJECTIONS)
+        session.make_table("copied", "select uid from asked")
+        assert session.rows("select uid from copied") == []
     made = [each for each in begun[0].statements if each.startswith("CREATE")]
     dropped = [each for each in begun[0].statements if each.startswith("DROP")]
     assert len(made) == len(dropped) == 2
@@ -207,7 +198,7 @@ def test_no_table_is_left_that_stands_for_a_temporary_one(tmp_path: Path) -> Non
     [
         ("snowflake", "adbc_driver_snowflake"),
         ("snowflake", "sqlglot"),
-        ("bigquery", "google.cloud.bigquery"),
+        ("bigquery", "google.api_core.exceptions"),
         ("bigquery", "sqlglot"),
     ],
 )
