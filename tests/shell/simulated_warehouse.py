@@ -8,6 +8,8 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import IO, Any, Self
@@ -28,7 +30,33 @@ class RefusedError(Exception):
     """The warehouse would refuse a statement."""
 
 
-def refusal(tree: exp.Expression, dialect: str, *, is_in_transaction: bool) -> str | None:
+@dataclass(frozen=True)
+class Understood:
+    """A statement of a warehouse."""
+
+    kind: type[exp.Expr]
+    text: str
+    """The same for DuckDB."""
+    refusal: str | None
+    changed: str | None
+    """The table that it changes rows of."""
+
+
+@lru_cache(maxsize=500)
+def understood(statement: str, dialect: str) -> Understood:
+    """Parse a statement as a warehouse does."""
+    [tree] = sqlglot.parse(statement, read=dialect, error_level=ErrorLevel.RAISE)
+    assert tree is not None
+    why = refusal(tree, dialect)
+    changed = tree.this.sql() if isinstance(tree, CHANGES) else None
+    for each in tree.find_all(exp.Table):
+        if "information_schema" in each.sql().lower():
+            each.replace(exp.table_(each.name.rpartition(".")[2], db="information_schema"))
+    text = tree.sql("duckdb", unsupported_level=ErrorLevel.IGNORE)
+    return Understood(type(tree), text, why, changed)
+
+
+def refusal(tree: exp.Expr, dialect: str) -> str | None:
     """Return why a warehouse would refuse a statement."""
     is_catalog = any(
         "information_schema" in each.sql().lower() for each in tree.find_all(exp.Table)
@@ -39,7 +67,6 @@ def refusal(tree: exp.Expression, dialect: str, *, is_in_transaction: bool) -> s
         "ON CONFLICT": tree.find(exp.OnConflict),
         "DELETE USING": isinstance(tree, exp.Delete) and tree.args.get("using"),
         "an enforced key": tree.find(exp.PrimaryKeyColumnConstraint, exp.PrimaryKey),
-        "a table is made in a transaction": is_in_transaction and isinstance(tree, DDL),
         # Snowflake makes such names upper-case, and some of them are reserved words.
         "a name without quotes": not is_catalog
         and any(not each.quoted for each in tree.find_all(exp.Identifier) if each.name != "time"),
@@ -82,24 +109,21 @@ class Simulation:
         self.statements.append(statement)
         if statement.startswith(("ALTER SESSION", "USE SCHEMA", "CALL BQ.ABORT_SESSION")):
             return self.connection
-        [tree] = sqlglot.parse(statement, read=self.dialect, error_level=ErrorLevel.RAISE)
-        assert tree is not None
-        why = refusal(tree, self.dialect, is_in_transaction=self.is_in_transaction)
-        if why is not None:
+        found = understood(statement, self.dialect)
+        why = found.refusal or (
+            self.is_in_transaction and found.kind in DDL and "a table is made in a transaction"
+        )
+        if why:
             raise RefusedError(f"{self.dialect} does not know {why}: {statement}")
-        if isinstance(tree, exp.Transaction):
+        if found.kind is exp.Transaction:
             self.is_in_transaction = True
-        elif isinstance(tree, ENDS):
+        elif found.kind in ENDS:
             self._release()
-        elif isinstance(tree, CHANGES):
-            self._lock(tree.this.sql())
-        for each in tree.find_all(exp.Table):
-            if "information_schema" in each.sql().lower():
-                each.replace(exp.table_(each.name.rpartition(".")[2], db="information_schema"))
-        text = tree.sql("duckdb", unsupported_level=ErrorLevel.IGNORE)
-        if isinstance(tree, exp.Query):
-            return self.connection.sql(text)
-        return self.connection.execute(text)
+        elif found.changed is not None:
+            self._lock(found.changed)
+        if issubclass(found.kind, exp.Query):
+            return self.connection.sql(found.text)
+        return self.connection.execute(found.text)
 
     def _lock(self, table: str) -> None:
         """Let no other session change a table until the transaction ends."""

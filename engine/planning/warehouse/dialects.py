@@ -1,5 +1,6 @@
 """The statements of `engine.planning.database.statements` in the SQL of a warehouse, by sqlglot."""
 
+from functools import lru_cache
 from typing import Literal
 
 import sqlglot
@@ -19,6 +20,7 @@ _EXPIRING = """
 """Where the options of such a table are taken from."""
 
 
+@lru_cache(maxsize=64)
 def translated(statement: str, dialect: Dialect, prefix: str | None = None) -> str:
     """Return a statement in a dialect, with all names in quotes.
 

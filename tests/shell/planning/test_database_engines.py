@@ -239,8 +239,8 @@ def test_nights_on_a_database_are_those_on_this_machine(
             assert bases[0].census == bases[1].census
             for engine, base, _ in both:
                 engine.verify(base, is_thorough=True)
-                assert {uid: engine.look_up(base.path, uid) for uid in sorted(rows[0])[:3]} == {
-                    uid: rows[0][uid] for uid in sorted(rows[0])[:3]
+                assert {uid: engine.look_up(base.path, uid) for uid in sorted(rows[0])[:1]} == {
+                    uid: rows[0][uid] for uid in sorted(rows[0])[:1]
                 }
             export = data.draw(st.permutations(case.export))[: len(case.export) // 2]
             case = Case(export, {}, case.recent, case.rejected, case.waiting, case.resend)
