@@ -93,8 +93,19 @@ def _credentials(file: ConfigFile, at: Keys, table: ConnectionTable) -> Credenti
     )
 
 
-_SCHEMES = {"duckdb": ("duckdb",), "postgres": ("postgresql", "postgres"), "spark": ("spark",)}
+_SCHEMES = {
+    "duckdb": ("duckdb",),
+    "postgres": ("postgresql", "postgres"),
+    "spark": ("spark",),
+    "snowflake": ("snowflake",),
+    "bigquery": ("bigquery",),
+}
 """The schemes of the connections of each engine."""
+_UNSAFE = {
+    "databricks": 'compare with engine = "spark", in a lake',
+    "trino": 'compare with engine = "local", and read the export by a query',
+}
+"""What to do instead on databases whose transactions are of one table, by scheme."""
 _GLOB = frozenset("{}[]*?\\")
 """Characters that Spark reads as a pattern of names."""
 
@@ -116,6 +127,12 @@ def check_engine(
     if found is None:
         if not file.tables.holds(("connections", settings.connection)):
             file.tables.refuse(at, f"names no table of `connections`: {settings.connection}")
+    elif instead := _UNSAFE.get(found.scheme):
+        file.tables.refuse(
+            at,
+            f"names a {found.scheme}: connection, which can be read but cannot keep snapshots: a "
+            f"transaction there is of one table, and a snapshot moves in several; {instead}",
+        )
     elif found.scheme not in schemes:
         clause = f'should name a {schemes[0]}: connection, as engine = "{settings.engine}"'
         file.tables.refuse(at, clause)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,8 +112,18 @@ def opened(
             yield session
         return
     from engine.planning.database.postgres_session import postgres_session  # noqa: PLC0415
+    from engine.planning.warehouse.bigquery import bigquery_session  # noqa: PLC0415
+    from engine.planning.warehouse.snowflake import snowflake_session  # noqa: PLC0415
 
-    with postgres_session(connection.url_with(password), settings, failures) as session:
+    url = connection.url_with(password)
+    match connection.scheme:
+        case "snowflake":
+            server: AbstractContextManager[DatabaseSession] = snowflake_session(url, failures)
+        case "bigquery":
+            server = bigquery_session(url, failures)
+        case _:
+            server = postgres_session(url, settings, failures)
+    with server as session:
         yield session
 
 

@@ -16,12 +16,12 @@ class PlanningSettings:
     threads: Annotated[int, Ge(0), Le(256)] = 0
     """Number of threads that compare; 0 means one for each core. There are fewer if memory is
     small."""
-    engine: Literal["local", "duckdb", "postgres", "spark"] = "local"
+    engine: Literal["local", "duckdb", "postgres", "spark", "snowflake", "bigquery"] = "local"
     """Where exports are compared with snapshots, and where these are kept: on this machine, in
     files; in the database of `connection`; or on its Spark cluster and in `lake`."""
     connection: str | None = None
-    """The name of a table of `connections`, with a duckdb:, postgresql:// or spark: URL; needed
-    unless `engine` is "local"."""
+    """The name of a table of `connections`, whose URL is of the kind of `engine`, as
+    postgresql://…; needed unless `engine` is "local"."""
     lake: str | None = None
     """The folder or URL (s3a://…, gs://…, abfss://…) of the Delta tables of snapshots, which both
     Spark and this machine reach; needed if `engine` is "spark"."""

@@ -36,10 +36,16 @@ _RESENT = pa.schema([("run", pa.int32()), ("uid", pa.binary())])
 class DatabaseComparison:
     """A comparison in one session. Fulfils `EngineComparison`."""
 
-    def __init__(self, session: Session, base_table: Callable[[Snapshot | None], str]) -> None:
-        """`base_table` returns the table of the rows of a snapshot."""
+    def __init__(
+        self,
+        session: Session,
+        base_table: Callable[[Snapshot | None], str],
+        check: Callable[[Snapshot | None], None],
+    ) -> None:
+        """`base_table` returns the table of the rows of a snapshot; `check` refuses a moved one."""
         self._session = session
         self._base_table = base_table
+        self._check = check
         self._lists: list[TableList] = []
 
     def new_list(self) -> TableList:
@@ -59,18 +65,39 @@ class DatabaseComparison:
     ) -> Comparison:
         """Compare, and write the files of the operations into `folder`."""
         try:
-            with (
-                options.interruption.calling(self._session.cancel),
-                self._session.transaction(is_steady=True),
-                ExitStack() as files,
-            ):
-                return self._compare(staged, base, folder, conditions, files)
+            with options.interruption.calling(self._session.cancel), ExitStack() as files:
+                table = self._make_tables(staged, base, conditions)
+                with self._session.transaction(is_steady=True):
+                    found = self._compare(table, staged, base, folder, conditions, files)
+                    # Not every database can show each query the same state.
+                    self._check(base)
+                return found
         except CohortSyncError:
             options.interruption.check()  # A stop has ended the statement that failed.
             raise
 
-    def _compare(
+    def _make_tables(self, staged: Staged, base: Snapshot | None, conditions: Conditions) -> str:
+        """Make the temporary tables of the comparison; return the table of the snapshot's rows."""
+        session = self._session
+        table = self._base_table(base)
+        session.new_table("rejections", REJECTIONS)
+        session.load("rejections", conditions.rejections)
+        if conditions.resend is not None and conditions.resend.after is not None:
+            session.new_table("resent", _RESENT)
+            last = conditions.resend.after
+            session.load("resent", pa.table({"run": [last.run], "uid": [last.uid]}, _RESENT))
+            session.analyze("resent")
+        excluded = conditions.excluded and conditions.excluded.spool
+        lists = [_table(staged.spool), _table(excluded or self.new_list())]
+        for each in (*lists, "rejections"):
+            session.analyze(each)
+        session.make_table("desired", statements.desired(*lists))
+        session.analyze("desired")
+        return table
+
+    def _compare(  # noqa: PLR0913, PLR0917 - what `compare` was given
         self,
+        table: str,
         staged: Staged,
         base: Snapshot | None,
         folder: Path,
@@ -78,15 +105,6 @@ class DatabaseComparison:
         files: ExitStack,
     ) -> Comparison:
         session = self._session
-        table = self._base_table(base)
-        session.new_table("rejections", REJECTIONS)
-        session.load("rejections", conditions.rejections)
-        excluded = conditions.excluded and conditions.excluded.spool
-        lists = [_table(staged.spool), _table(excluded or self.new_list())]
-        for each in (*lists, "rejections"):
-            session.analyze(each)
-        session.make_table("desired", statements.desired(*lists))
-        session.analyze("desired")
         [(uids, rows)] = session.rows(statements.DESIRED_COUNTS)
         to_add = OperationFile(operation_path(folder, Operation.ADD), ADDS, files)
         for batch in session.batches(statements.adds(table, conditions)):
@@ -99,6 +117,7 @@ class DatabaseComparison:
         adds, removes = to_add.finish(), to_remove.finish()
         unchanged = uids - adds.planned - adds.known
         if base is not None and base.census.members != unchanged + lost:
+            self._check(base)
             raise LedgerError(
                 f"there are {unchanged + lost:,} members in the snapshot that was made with "
                 f"{base.census.members:,}: another program has changed it",
@@ -120,9 +139,6 @@ class DatabaseComparison:
             return PlannedOperation(path=path), None
         count, last = 0, None
         if resend.after is not None:
-            self._session.new_table("resent", _RESENT)
-            after = {"run": [resend.after.run], "uid": [resend.after.uid]}
-            self._session.load("resent", pa.table(after, _RESENT))
             count, last = self._write_resends(path, table, resend, goes_on=True)
         if not count:
             # A round that ended exactly with the last member has none left: the next begins.

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine.errors import IncompleteError
 from engine.planning.database.failures import Failures
-from engine.planning.database.statements import columns_of
+from engine.planning.database.statements import CREATE_SCHEMA, columns_of
 from engine.source.sql.driver_errors import needing
 from engine.storage.files import writing_in
 from engine.storage.settings import PlanningSettings
@@ -128,8 +128,12 @@ class DuckdbSession:
                 self._connection.execute("rollback")
             raise
 
-    def lock_schema(self) -> None:
-        """Do nothing: the file belongs to this process."""
+    @contextmanager
+    def making_tables(self) -> Iterator[None]:
+        """Make all or none: the file belongs to this process."""
+        with self.transaction():
+            self.execute(CREATE_SCHEMA)
+            yield
 
     def analyze(self, table: str) -> None:
         """Do nothing: DuckDB knows."""

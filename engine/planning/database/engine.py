@@ -64,11 +64,9 @@ class ExternalEngine(Generic[S]):
         if is_uid_file(snapshot.path.name):
             return  # Of a time when uids were compared on this machine.
         record = self._record(snapshot.path)
-        with self.open(Interruption()) as session, session.transaction(is_steady=True):
-            self._refuse_lost(session, record)
+        with self.open(Interruption()) as session, self._reading(session, record) as rows:
             if not is_thorough:
                 return
-            rows = self._rows_of(session, record)
             found = _census(dict(session.rows(statements.states_of(rows))))
         if found != snapshot.census:
             raise LedgerError(
@@ -87,19 +85,26 @@ class ExternalEngine(Generic[S]):
         """Yield a comparison in a session of its own."""
         del folder
         with self.open(options.interruption) as session:
-            yield DatabaseComparison(session, partial(self._base_table, session))
+            yield DatabaseComparison(
+                session, partial(self._base_table, session), partial(self._check, session)
+            )
 
     def _base_table(self, session: S, base: Snapshot | None) -> str:
-        """Return the table of the rows that an export is compared with; a transaction is open."""
+        """Return the table of the rows that an export is compared with."""
         if base is not None and not is_uid_file(base.path.name):
-            record = self._record(base.path)
-            if self.generations.head(session) != _head_of(record):
-                raise moved(self.place, self.generations.name)
-            return self._rows_of(session, record)
+            self._check(session, base)
+            return self._rows_of(session, self._record(base.path))
         session.new_table("base", SNAPSHOT)
         if base is not None:
             upload(session, "base", read_batches(base.path, SNAPSHOT.names))
         return "base"
+
+    def _check(self, session: S, base: Snapshot | None) -> None:
+        """Raise `LedgerError` if another machine has moved a snapshot that is kept there."""
+        if base is None or is_uid_file(base.path.name):
+            return
+        if self.generations.head(session) != _head_of(self._record(base.path)):
+            raise moved(self.place, self.generations.name)
 
     def make(
         self,
@@ -139,9 +144,8 @@ class ExternalEngine(Generic[S]):
     def as_file(self, snapshot: Snapshot, target: Path, options: ComputeOptions) -> Snapshot:
         """Write the rows of a generation to a file, in any order."""
         record = self._record(snapshot.path)
-        with self.open(options.interruption) as session, session.transaction(is_steady=True):
-            self._refuse_lost(session, record)
-            found = session.batches(statements.rows_in(self._rows_of(session, record)))
+        with self.open(options.interruption) as session, self._reading(session, record) as table:
+            found = session.batches(statements.rows_in(table))
             rows = (each.cast(SNAPSHOT) for each in found)
             write_batches(target, SNAPSHOT, options.interruption.until_tripped(rows))
         return replace(snapshot, path=target, digest=digest_of(target))
@@ -151,12 +155,26 @@ class ExternalEngine(Generic[S]):
         if is_uid_file(path.name):
             return look_up(path, uid)
         record = self._record(path)
-        with self.open(Interruption()) as session, session.transaction():
-            self._refuse_lost(session, record)
+        with self.open(Interruption()) as session:
             session.new_table("asked", _UID)
             session.load("asked", pa.table({"uid": [uid.encode()]}, _UID))
-            found = session.rows(statements.asked_of(self._rows_of(session, record)))
+            with self._reading(session, record) as rows:
+                found = session.rows(statements.asked_of(rows))
         return (UidState(found[0][0]), found[0][1]) if found else None
+
+    @contextmanager
+    def _reading(self, session: S, record: GenerationRecord) -> Iterator[str]:
+        """Yield what queries select the rows of a generation from; it does not move meanwhile.
+
+        Raises `LedgerError` if the generation is not kept.
+        """
+        with session.transaction(is_steady=True):
+            self._refuse_lost(session, record)
+            head = self.generations.head(session)
+            yield self._rows_of(session, record)
+            # Not every database can show each query the same state.
+            if self.generations.head(session) != head:
+                raise moved(self.place, self.generations.name)
 
     def _move_to(self, target: Path, fence: Head | None) -> Move:
         token = secrets.token_hex(8)

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.planning.database.failures import Failures
-from engine.planning.database.statements import columns_of
+from engine.planning.database.statements import CREATE_SCHEMA, columns_of
 from engine.source.sql.driver_errors import needing
 from engine.storage.settings import PlanningSettings
 
@@ -120,9 +120,13 @@ class PostgresSession:
         if not self._is_in_transaction:
             self.commit()
 
-    def lock_schema(self) -> None:
-        """Let no other connection make tables until the transaction ends."""
-        self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
+    @contextmanager
+    def making_tables(self) -> Iterator[None]:
+        """Let no other connection make tables in the block."""
+        with self.transaction():
+            self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
+            self.execute(CREATE_SCHEMA)
+            yield
 
     def analyze(self, table: str) -> None:
         """Let the planner of queries know how many rows a temporary table has."""

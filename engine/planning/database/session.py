@@ -35,7 +35,8 @@ class Session(Protocol):
     def transaction(self, *, is_steady: bool = False) -> AbstractContextManager[None]:
         """Commit what the block does at its end, or nothing of it after an error.
 
-        If it `is_steady`, each query sees the database as it was when the block began.
+        If it `is_steady`, the block only reads, and each query sees the database as it was when
+        the block began, if the database can do that. No table is made or loaded in it.
         """
 
     def cancel(self) -> None:
@@ -52,5 +53,5 @@ class DatabaseSession(Session, Protocol):
     def execute(self, *statements: str) -> None:
         """Run statements that return nothing."""
 
-    def lock_schema(self) -> None:
-        """Let no other connection make tables until the transaction ends."""
+    def making_tables(self) -> AbstractContextManager[None]:
+        """Make the schema if there is none, and let only the block make tables, if possible."""

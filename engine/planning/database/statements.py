@@ -1,5 +1,8 @@
 """The SQL of the comparison and of the snapshots, which DuckDB and PostgreSQL both understand.
 
+It has nothing that `engine.planning.database.dialects` cannot say in the SQL of a warehouse: no
+`returning`, no `delete … using`, no `on conflict`, and no correlation without an equality.
+
 Uids are `bytea`: they compare byte by byte, whatever the collation. Nothing that a user or an
 export has written is part of a statement: rows come in temporary tables.
 
@@ -21,6 +24,7 @@ from engine.planning.conditions import Conditions
 from engine.snapshot.records import UidState
 
 SCHEMA = "cohortsync"
+CREATE_SCHEMA = f"create schema if not exists {SCHEMA}"
 IN, MAY_BE_IN, OUT, MAY_BE_OUT = (int(state) for state in UidState)
 _TYPES = {
     pa.binary(): "bytea",
@@ -63,38 +67,43 @@ class Tables:
         )
 
     def create(self, keys: str) -> list[str]:
-        """Make those that do not exist; `keys` is `Session.keys`."""
+        """Make those that do not exist, in `SCHEMA`; `keys` is `DatabaseSession.keys`."""
         return [
-            f"create schema if not exists {SCHEMA}",
             f"""create table if not exists {SCHEMA}.cohorts
-                (cohort text primary key, generation int, token text)""",
+                (cohort text, generation int, token text)""",
             f"""create table if not exists {SCHEMA}.generations (cohort text, number int,
                 token text, members bigint, unknown bigint, removed bigint)""",
             f"""create table if not exists {self.changes} (generation int, uid bytea,
                 was smallint, was_run int, state smallint, run int)""",
             f"""create table if not exists {self.members}
                 (uid bytea{keys}, state smallint, run int)""",
-            f"insert into {SCHEMA}.cohorts values ('{self.name}', 0, '') on conflict do nothing",
+            f"""insert into {SCHEMA}.cohorts (cohort, generation, token)
+                select '{self.name}', 0, '' from (select count(*) as n from {SCHEMA}.cohorts
+                    where cohort = '{self.name}') known where n = 0""",
         ]
 
     @property
     def head(self) -> str:
-        """Select the number and token of the current generation."""
-        return f"select generation, token from {SCHEMA}.cohorts where cohort = '{self.name}'"
+        """Select the number and token of the current generation.
 
-    @property
-    def locked_head(self) -> str:
-        """Select them, and let no other connection move them until the transaction ends."""
+        Two hosts that make the tables at once may both enter the cohort; the first move is of both
+        rows, or leaves one behind at 0.
+        """
         return (
-            f"update {SCHEMA}.cohorts set generation = generation where cohort = '{self.name}' "
-            "returning generation, token"
+            f"select generation, token from {SCHEMA}.cohorts where cohort = '{self.name}' "
+            "order by generation desc limit 1"
         )
 
-    def set_head(self, number: int, token: str) -> str:
-        """Set them."""
+    @property
+    def lock_head(self) -> str:
+        """Let no other connection move it until the transaction ends."""
+        return f"update {SCHEMA}.cohorts set generation = generation where cohort = '{self.name}'"
+
+    def set_head(self, number: int, token: str, before: str) -> str:
+        """Set them, unless the token is not `before`."""
         return (
             f"update {SCHEMA}.cohorts set generation = {number}, token = '{token}' "
-            f"where cohort = '{self.name}'"
+            f"where cohort = '{self.name}' and token = '{before}'"
         )
 
     def generation(self, number: int, token: str) -> str:
@@ -116,8 +125,8 @@ class Tables:
         """Enter a generation."""
         members, unknown, removed = counts
         return (
-            f"insert into {SCHEMA}.generations values "
-            f"('{self.name}', {number}, '{token}', {members}, {unknown}, {removed})"
+            f"insert into {SCHEMA}.generations (cohort, number, token, members, unknown, removed) "
+            f"values ('{self.name}', {number}, '{token}', {members}, {unknown}, {removed})"
         )
 
     def apply(self, number: int) -> list[str]:
@@ -125,17 +134,18 @@ class Tables:
         return [
             f"""insert into {self.changes} (generation, uid, was, was_run, state, run)
                 select {number}, uid, was, was_run, state, run from moved""",
-            f"delete from {self.members} m using moved c where m.uid = c.uid",
-            f"""insert into {self.members}
+            f"delete from {self.members} where uid in (select uid from moved)",
+            f"""insert into {self.members} (uid, state, run)
                 select uid, state, run from moved where state is not null""",
         ]
 
     def undo(self, number: int) -> list[str]:
         """Undo a generation, which is the current one."""
         return [
-            f"""delete from {self.members} m using {self.changes} c
-                where c.generation = {number} and m.uid = c.uid""",
-            f"""insert into {self.members} select uid, was, was_run from {self.changes}
+            f"""delete from {self.members} where uid in
+                (select uid from {self.changes} where generation = {number})""",
+            f"""insert into {self.members} (uid, state, run)
+                select uid, was, was_run from {self.changes}
                 where generation = {number} and was is not null""",
             f"delete from {self.changes} where generation = {number}",
             f"delete from {SCHEMA}.generations where cohort = '{self.name}' and number = {number}",
@@ -228,6 +238,13 @@ def after_move(members: str) -> str:
     """
 
 
+MOVED = pa.schema(
+    [
+        *(("uid", pa.binary()), ("was", pa.int16()), ("was_run", pa.int32())),
+        *(("state", pa.int16()), ("run", pa.int32())),
+    ]
+)
+"""The temporary table `moved`: what `folded` and `replaced` select."""
 MOVED_COUNTS = "select was, state, count(*) from moved group by was, state"
 
 
@@ -284,12 +301,10 @@ def _listed(runs: Sequence[int]) -> str:
 
 def resends(base: str, most: int, *, goes_on: bool) -> str:
     """Select the members to be sent again; if it `goes_on`, those after the row of `resent`."""
-    after = """
-        and exists (select 1 from resent a
-            where b.run < a.run or (b.run = a.run and b.uid > a.uid))
-    """
+    after = "and (b.run < a.run or (b.run = a.run and b.uid > a.uid))"
     return f"""
-        select b.uid, b.state as was, b.run as was_run from {base} b
+        select b.uid, b.state as was, b.run as was_run
+        from {base} b {"cross join resent a" if goes_on else ""}
         where b.state = {IN} and exists (select 1 from desired d where d.uid = b.uid)
             and not exists (
                 select 1 from rejections r where r.uid = b.uid and r.wanted and not r.is_due

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.planning.database import statements
-from engine.planning.database.generations import NO_HEAD, Head, Move
+from engine.planning.database.generations import NO_HEAD, Head, Move, moved
 from engine.planning.database.session import DatabaseSession
 from engine.planning.database.statements import Tables
 from engine.snapshot.fold import RunChanges
@@ -26,8 +26,9 @@ class TableGenerations:
 
     def head(self, session: DatabaseSession) -> Head:
         """Return the current generation."""
-        if not session.rows(self.tables.exist):
-            return NO_HEAD
+        return self._head(session) if session.rows(self.tables.exist) else NO_HEAD
+
+    def _head(self, session: DatabaseSession) -> Head:
         [(number, token)] = session.rows(self.tables.head) or [NO_HEAD]
         return number, token
 
@@ -47,8 +48,7 @@ class TableGenerations:
         """Make the tables if they do not exist."""
         if session.rows(self.tables.exist):
             return
-        with session.transaction():
-            session.lock_schema()
+        with session.making_tables():
             session.execute(*self.tables.create(session.keys))
 
     def replace(self, session: DatabaseSession, move: Move) -> Sequence[int]:
@@ -62,22 +62,28 @@ class TableGenerations:
             session, move, statements.folded(members, changes.run, changes.recent_runs)
         )
 
-    def _move(self, session: DatabaseSession, move: Move, moved: str) -> Sequence[int]:
-        """Make the changes that the query `moved` finds, in one transaction."""
+    def _move(self, session: DatabaseSession, move: Move, changes: str) -> Sequence[int]:
+        """Make the changes that a query finds, in one transaction."""
         number, token = move.record.number, move.record.token
+        session.new_table("moved", statements.MOVED)  # In a warehouse, making a table commits.
         with session.transaction():
-            [(head, head_token)] = session.rows(self.tables.locked_head)
-            if move.is_own((head, head_token)):
-                head, head_token = self._undo(session, head)
-            move.check((head, head_token))
-            session.make_table("moved", moved)
-            counts = self._counts(session, head, head_token)
+            session.execute(self.tables.lock_head)
+            current = head = self._head(session)
+            if move.is_own(current):
+                head = self._undo(session, current[0])
+            move.check(head)
+            names = ", ".join(statements.MOVED.names)
+            session.execute(f"insert into moved ({names}) {changes}")
+            session.analyze("moved")
+            counts = self._counts(session, head)
             session.execute(
                 *self.tables.apply(number),
                 self.tables.enter(number, token, counts),
-                self.tables.set_head(number, token),
+                self.tables.set_head(number, token, current[1]),
                 *self._forgotten(session),
             )
+            if self._head(session) != (number, token):
+                raise moved(move.place, self.name)
             # It is on the disk before the transaction ends: if this process dies between, the next
             # one recognises the generation as its own, and makes it once more.
             move.record.write(move.path)
@@ -89,9 +95,9 @@ class TableGenerations:
         before = [*session.rows(self.tables.generations), NO_HEAD][0]
         return before[0], before[1]
 
-    def _counts(self, session: DatabaseSession, head: int, token: str) -> Sequence[int]:
+    def _counts(self, session: DatabaseSession, head: Head) -> Sequence[int]:
         """Return the uids that are in, unknown and out once the changes of `moved` are made."""
-        [before] = session.rows(self.tables.generation(head, token)) or [(0, 0, 0)]
+        [before] = session.rows(self.tables.generation(*head)) or [(0, 0, 0)]
         after = list(before)
         for was, state, count in session.rows(statements.MOVED_COUNTS):
             if was is not None:

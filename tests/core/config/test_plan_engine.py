@@ -13,6 +13,14 @@ id = "w"
 data_center = "01"
 [connections.marts]
 url = "postgresql://reader@db/marts"
+[connections.snow]
+url = "snowflake://reader@account/marts"
+[connections.big]
+url = "bigquery://marts?location=EU"
+[connections.lake]
+url = "databricks://token@host"
+[connections.trino]
+url = "trino://reader@host/hive"
 [connections.file]
 url = "duckdb:plans.duckdb"
 [connections.cluster]
@@ -48,6 +56,10 @@ def read(tmp_path: Path, plan: str) -> Config:
             'engine = "spark"\nconnection = "here"\nlake = "s3a://key:secret@bucket/a"',
             "may have no credentials",
         ),
+        ('engine = "snowflake"\nconnection = "big"', "should name a snowflake: connection"),
+        ('engine = "bigquery"\nconnection = "snow"', "should name a bigquery: connection"),
+        ('engine = "snowflake"\nconnection = "lake"', 'compare with engine = "spark"'),
+        ('engine = "postgres"\nconnection = "trino"', 'compare with engine = "local"'),
         ('engine = "oracle"', "`plan.engine` should be"),
     ],
 )
@@ -64,6 +76,8 @@ def test_an_engine_without_its_database_is_refused(tmp_path: Path, plan: str, pr
         'engine = "postgres"\nconnection = "marts"',
         'engine = "spark"\nconnection = "here"\nlake = "lake"',
         'engine = "spark"\nconnection = "cluster"\nlake = "s3a://bucket/cohortsync"',
+        'engine = "snowflake"\nconnection = "snow"',
+        'engine = "bigquery"\nconnection = "big"',
     ],
 )
 def test_an_engine_with_its_database_is_read(tmp_path: Path, plan: str) -> None:

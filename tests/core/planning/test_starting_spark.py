@@ -56,7 +56,7 @@ def test_memory_and_addresses_are_set_on_this_machine_alone() -> None:
     assert not any("driver" in key or "dir" in key for key in configuration("yarn", settings))
 
 
-@pytest.mark.parametrize(("module", "package"), [("process", "pyspark"), ("lake", "deltalake")])
+@pytest.mark.parametrize(("module", "package"), [("process", "py4j"), ("lake", "deltalake")])
 def test_a_missing_package_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:

@@ -1,0 +1,1 @@
+"""The comparison in Snowflake and BigQuery, in their SQL."""
