@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection, Profile
+from engine.planning.query_export import QueryExport
 from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.planning.timetable import sent_at
@@ -40,7 +42,7 @@ from engine.runs.plan_values import (
     unchecked,
     verdict_document,
 )
-from engine.runs.ports import EngineComparison, Ledger
+from engine.runs.ports import EngineComparison, EvaluatesQueries, Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
 from engine.snapshot.records import (
@@ -50,10 +52,11 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block
+from engine.source.block import Block, Skipped
 from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
+from engine.source.sql.unread import UnreadResult
 from engine.storage.computation import Interruption
 
 _DAY_NS = 86_400_000_000_000
@@ -169,28 +172,63 @@ class Planner:
         request = self._request
         loop = asyncio.get_running_loop()
 
-        def enter_skipped(block: Block) -> None:
-            if not block.skipped:
+        def enter_skipped(file: str, skipped: Sequence[Skipped]) -> None:
+            if not skipped:
                 return
-            rows = [SkippedRows(block.file, run) for run in block.skipped]
+            rows = [SkippedRows(file, run) for run in skipped]
             entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
+        def skip(block: Block) -> None:
+            enter_skipped(block.file, block.skipped)
+
         def write(blocks: Iterator[Block]) -> Staged:
             with open_places(folder) as places:
-                observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
+                observe = (skip, lambda block: inspection.look(block.uids), places.add)
                 return stage(blocks, rows, counts=self._counts, observe=observe)
 
-        read = files_of(request.source)
-        what = describe_files(read) if read else ", ".join(request.spec.names)
-        self._note(f"reading the export: {what}")
-        rows = comparison.new_list()
-        is_complete = False
+        source, is_complete = request.source, False
         try:
-            staged = await self._read(request.source.blocks(), write)
+            if isinstance(source, UnreadResult):
+                export = QueryExport(
+                    source.query,
+                    source.options,
+                    inspection,
+                    self._counts,
+                    partial(enter_skipped, source.query.name),
+                )
+                staged = await self._evaluate(source, export, comparison, folder)
+            else:
+                read = files_of(source)
+                what = describe_files(read) if read else ", ".join(request.spec.names)
+                self._note(f"reading the export: {what}")
+                rows = comparison.new_list()
+                staged = await self._read(source.blocks(), write)
             is_complete = True
         finally:  # However it ends: the skipped rows are in the ledger already.
             await self._enter_reading(state, is_complete=is_complete)
+        return staged
+
+    async def _evaluate(
+        self, source: UnreadResult, export: QueryExport, comparison: EngineComparison, folder: Path
+    ) -> Staged:
+        """Let the engine evaluate the query that is the export, and write the places of its rows.
+
+        Raises as `EvaluatesQueries.stage_query`.
+        """
+        if not isinstance(comparison, EvaluatesQueries):
+            raise TypeError(f"{type(comparison).__name__} evaluates no queries")
+        self._note(f"the database evaluates the query {export.query.name}")
+        began = self._clock.stamp().utc_ns
+
+        def work(interruption: Interruption) -> Staged:
+            with self._precedence.waiting("its export"):
+                return comparison.stage_query(export, interruption)
+
+        staged = await compute_or_stop(work, self._switch)
+        with open_places(folder) as places:
+            places.add_records(export.query.name)
+        source.note_evaluated(staged.uids, staged.uid_bytes, began)
         return staged
 
     async def _notes(self) -> list[str]:

@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from engine.errors import IncompleteError
 from engine.planning.database.failures import Failures
+from engine.planning.database.query_statements import DUCKDB
 from engine.planning.database.statements import columns_of
 from engine.source.sql.driver_errors import needing
+from engine.source.sql.duckdb_file import refuse_others
+from engine.source.sql.query import Query
 from engine.storage.files import writing_in
 from engine.storage.settings import PlanningSettings
 
@@ -61,6 +64,7 @@ def _config(path: Path, settings: PlanningSettings) -> dict[str, Any]:
 class DuckdbSession:
     """A connection to a DuckDB file. Fulfils `DatabaseSession`."""
 
+    functions = DUCKDB
     keys = ""
     """None: DuckDB joins by hash, and an index of all uids would not fit into memory."""
 
@@ -114,6 +118,18 @@ class DuckdbSession:
                 f"insert into {table} ({names}) select {names} from {_LOADED}"  # noqa: S608 - ours
             )
             self._connection.unregister(_LOADED)
+
+    def schema_of(self, query: Query) -> pa.Schema:
+        """Return the columns of a query."""
+        with self._failures.of_query(query, self._errors) as said:
+            refuse_others(self._connection, query.statement, said)
+            found = self._connection.sql(query.statement)
+            return found.limit(0).to_arrow_reader(_BATCH_ROWS).schema
+
+    def fill(self, table: str, rows: str, query: Query) -> None:
+        """Add the rows that a statement selects; `schema_of` has refused what may write."""
+        with self._failures.of_query(query, self._errors):
+            self._connection.execute(f"insert into {table} {rows}")
 
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:

@@ -29,7 +29,7 @@ _DENIED = re.compile(
 )
 _WRITES = re.compile(
     r"read-?only|readonly|cannot execute \w+ in a|COPY query must have a RETURNING"
-    r"|not authorized$|authorization denied$",
+    r"|not authorized$|authorization denied$|data-modifying statement",
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(

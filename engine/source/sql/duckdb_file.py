@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -10,6 +11,9 @@ from engine.errors import SourceError
 from engine.source.sql.cancellation import Cancellation
 from engine.source.sql.driver_errors import Said, needing, translated
 from engine.source.sql.result import BATCH_ROWS, Result
+
+if TYPE_CHECKING:
+    import duckdb  # An extra.
 
 
 @contextmanager
@@ -25,13 +29,7 @@ def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterat
         connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)
     with closing(connection), cancellation.passed_to(connection.interrupt):
         with translated(said, errors, is_open=True):
-            statements = connection.extract_statements(text)
-            kinds = [each.type for each in statements]
-            if kinds != [duckdb.StatementType.SELECT]:  # A COPY may write another file.
-                raise SourceError(
-                    f"{said.name}: is {len(kinds)} statements, or one that does not read",
-                    hint="a query is one SELECT",
-                )
+            refuse_others(connection, text, said)
             reader = connection.sql(text).to_arrow_reader(BATCH_ROWS)
 
         def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -43,6 +41,16 @@ def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterat
                 yield batch.select(list(columns))
 
         yield Result(reader.schema, batches)
+
+
+def refuse_others(connection: "duckdb.DuckDBPyConnection", text: str, said: Said) -> None:
+    """Raise `SourceError` unless a text is one statement that reads: a COPY may write a file."""
+    kinds = [each.type.name for each in connection.extract_statements(text)]
+    if kinds != ["SELECT"]:
+        raise SourceError(
+            f"{said.name}: is {len(kinds)} statements, or one that does not read",
+            hint="a query is one SELECT",
+        )
 
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {

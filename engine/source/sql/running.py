@@ -25,7 +25,7 @@ def run_query(
     """
     password = connection.password()
     url = connection.url_with(password)
-    text = query.text.strip().rstrip(";").rstrip()
+    text = query.statement
     if is_check:
         text = f"SELECT * FROM (\n{text}\n) checked WHERE 1 = 0"  # noqa: S608 - the user's own
     secrets = (*([] if password is None else [password]), *passwords_in(connection.url))
