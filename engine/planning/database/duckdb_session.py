@@ -12,7 +12,7 @@ from engine.errors import IncompleteError
 from engine.planning.database.failures import Failures
 from engine.planning.database.query_statements import DUCKDB
 from engine.planning.database.statements import columns_of
-from engine.source.sql.driver_errors import needing
+from engine.source.sql.driver_errors import Said, needing
 from engine.source.sql.duckdb_file import refuse_others
 from engine.source.sql.query import Query
 from engine.storage.files import writing_in
@@ -121,21 +121,37 @@ class DuckdbSession:
 
     def schema_of(self, query: Query) -> pa.Schema:
         """Return the columns of a query."""
-        with self._failures.of_query(query, self._errors) as said:
+        with self._reading(query) as said:
             refuse_others(self._connection, query.statement, said)
             found = self._connection.sql(query.statement)
-            return found.limit(0).to_arrow_reader(_BATCH_ROWS).schema
+            fields = found.limit(0).to_arrow_reader(_BATCH_ROWS).schema
+            # The limit renames a column whose name differs from another's in case only.
+            return pa.schema(map(pa.Field.with_name, fields, found.columns))
 
     def fill(self, table: str, rows: str, query: Query) -> None:
-        """Add the rows that a statement selects; `schema_of` has refused what may write."""
-        with self._failures.of_query(query, self._errors):
+        """Add the rows that a statement selects; temporary tables may be written meanwhile."""
+        with self._reading(query):
             self._connection.execute(f"insert into {table} {rows}")
+
+    @contextmanager
+    def _reading(self, query: Query) -> Iterator[Said]:
+        """Let a query run in a read-only transaction, which ends with the block."""
+        with (
+            self._failures.of_query(query, self._errors) as said,
+            self._transaction("begin transaction read only"),
+        ):
+            yield said
 
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:
         """Commit what the block does at its end, or nothing of it after an error."""
         del is_steady  # Each transaction is.
-        self.execute("begin")
+        with self._transaction("begin"):
+            yield
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self.execute(begin)
         try:
             yield
             self.execute("commit")

@@ -122,11 +122,11 @@ class PostgresSession:
         """Yield a cursor in a read-only transaction, which ends with the block."""
         with (
             self._failures.of_query(query, self._errors),
+            self.transaction(),
             self._connection.cursor() as cursor,
         ):
             cursor.execute("set transaction read only")
             yield cursor
-            self._connection.commit()
 
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:

@@ -112,7 +112,7 @@ class QueryReading:
 
 
 def query_columns(query: Query, schema: pa.Schema, wanted: str | None) -> tuple[str, list[str]]:
-    """Return the uid column of a result, and all columns to read.
+    """Return the path of the uids in a result, and all columns to read.
 
     `wanted` is the uid column, None for the only one besides `cohort_column`. Raises `SourceError`
     for a column that is missing or cannot hold uids, and `UsageError` if the user has to name it.
@@ -120,12 +120,17 @@ def query_columns(query: Query, schema: pa.Schema, wanted: str | None) -> tuple[
     name, by = query.name, query.cohort_column
     if by is None:
         column = uid_column(name, schema, wanted, _ADVICE)
-        return column, [column]
+        return column, [_first(schema, column)]
     if by not in schema.names:
         raise missing(name, schema.names, by)
     others = pa.schema([each for each in schema if each.name != by])
     column = uid_column(name, others, wanted, _ADVICE)
-    return column, [column, by]
+    return column, [_first(schema, column), by]
+
+
+def _first(schema: pa.Schema, path: str) -> str:
+    """Return the column that a path begins with."""
+    return path if path in schema.names else path.partition(".")[0]
 
 
 @contextmanager

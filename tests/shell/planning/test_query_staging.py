@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from comparison_cases import OPTIONS
 from hypothesis import HealthCheck, given, settings
@@ -67,7 +68,7 @@ class Found:
     changes: list[Any]
 
 
-KNOWN = {uid: (UidState.IN, 1) for uid in ("007", "é", "gone", "-5")}
+KNOWN = dict.fromkeys(("007", "é", "gone", "-5"), (UidState.IN, 1))
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Asked:
 
     connection: Connection
     query: Query
-    options: ReadingOptions = ReadingOptions()
+    options: ReadingOptions = field(default_factory=ReadingOptions)
     pattern: str | None = None
 
     @contextmanager
@@ -136,8 +137,8 @@ class Asked:
     ) -> Found:
         base = snapshot_of(KNOWN, folder / "base.parquet", is_sorted=True)
         found = comparison.compare(staged, base, folder, OPTIONS, NO_CONDITIONS)
-        assert pa.parquet.read_metadata(found.adds.path).num_rows == found.adds.planned
-        adds = pa.parquet.read_table(found.adds.path)["uid"].to_pylist()
+        assert pq.read_metadata(found.adds.path).num_rows == found.adds.planned
+        adds = pq.read_table(found.adds.path)["uid"].to_pylist()
         places = ExportPlaces(folder)
         return Found(
             (staged.rows_read, staged.blank, staged.invalid, staged.uids, staged.uid_bytes),
@@ -146,7 +147,7 @@ class Asked:
             inspection.misfits,
             [
                 {uid: places.find(number) for number, uid in enumerate(adds)},
-                sorted(pa.parquet.read_table(found.removes.path)["uid"].to_pylist()),
+                sorted(pq.read_table(found.removes.path)["uid"].to_pylist()),
                 (found.unchanged, found.duplicate),
             ],
         )
@@ -165,8 +166,15 @@ TEXTS = [
     *("", " ", "\t", "\u00a0", "\u3000", "\u00a0x\u2028", "\u200b", "\ufeff", "a\nb", "\x7f"),
     *("a@b.c", "ab-12", "0", "gone", "%", "x" * 300, "\u1680 \x85", "\x1c"),
 ]
-BYTES = [b"\xff", b"a\xffb", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc2", b"\0", b"a\0 "]
-BYTES += [b"\xe2\x80", b"\xf0\x9f\x98\x80", b"\xe0\xa0\x80", b"\x20\xe3\x80\x80", b"\x12\x0d"]
+BYTES = [b"\xff", b"a\xffb", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc2", b"\0"]
+BYTES += [
+    b"a\0 ",
+    b"\xe2\x80",
+    b"\xf0\x9f\x98\x80",
+    b"\xe0\xa0\x80",
+    b"\x20\xe3\x80\x80",
+    b"\x12\x0d",
+]
 PATTERNS = [None, "[0-9]+", r"\d{1,3}|\w+@b\.c", "^[a-z0-9-]+$", "(a|A)?x{2,255}", "%", "a[.]?b"]
 
 values = {
@@ -219,3 +227,149 @@ def _of(value: bytes | None, kind: str, *, is_duckdb: bool) -> str:
     if value is None:
         return "null::blob" if is_duckdb and kind == "bytes" else "null"
     return constant(value, kind, is_duckdb=is_duckdb)
+
+
+TYPES = {
+    "postgres": (
+        "select 'ab'::char(5) as padded, 'ab'::varchar as text, 'ab'::name as name, 'ab'::mood as "
+        "mood, -7::smallint as small, 9223372036854775807 as big, "
+        "'AAAAAAAA-0000-4000-8000-000000000001'::uuid as id, 1.5::numeric as amount, null as none, "
+        "1::float8 as score, date '2026-11-27' as day, true as flag, '{}'::json as document"
+    ),
+    "duckdb": (
+        "select 'ab'::mood as mood, 1::hugeint as huge, -7::tinyint as small, 1.5::decimal(4, 1) "
+        "as amount, 12::decimal(18, 0) as whole, null as none, 1::double as score, true as flag, "
+        "'AAAAAAAA-0000-4000-8000-000000000001'::uuid as id, date '2026-11-27' as day, "
+        "{'_id': {'it''s': 'x'}} as \"User\", {'_id': 1} as \"user\""
+    ),
+}
+PATHS = ["User._id.it's", "User._id", "absent", None]
+
+
+def test_each_type_is_taken_or_refused_as_it_is_here(connection: Connection) -> None:
+    kind = "postgres" if connection.path is None else "duckdb"
+    execute(connection, "create type mood as enum ('ab')")
+    schema = UnspooledResult(connection, Query("marts", TYPES[kind]), ReadingOptions("none"))
+    assert [block.records for block in blocks_in(schema)] == [1]
+    columns = [part.split()[-1].strip('"') for part in TYPES[kind].split(",") if " as " in part]
+    for column in (*columns, *PATHS):
+        asked = Asked(connection, Query("marts", TYPES[kind]), ReadingOptions(column))
+        assert outcome(asked.evaluated) == outcome(asked.read), column
+    execute(connection, "drop type mood")
+
+
+def blocks_in(source: UnspooledResult) -> list[Block]:
+    blocks = source.blocks()
+    return [next(blocks)]
+
+
+def outcome(work: Callable[[], Found]) -> object:
+    """Return what work finds, or its error."""
+    try:
+        return work()
+    except CohortSyncError as error:
+        return type(error), error.message, error.hint
+
+
+def execute(connection: Connection, statement: str) -> None:
+    """Run a statement that the query could not."""
+    with opened(connection, SETTINGS, Interruption()) as session:
+        session.execute(statement)
+
+
+MISTAKES = [
+    "select u from gone",
+    "select v from (values ('a')) t(u)",
+    "select u frm t",
+    "select 1; select 2",
+    "select cast(u as int) from (values ('a')) t(u)",
+    "select 'a') asked(u); create table made (u text); select 1 from (select 1",
+    "create table made as select 1",
+    "with gone as (delete from kept returning u) select u from gone",
+    "select nextval('counter')",
+]
+
+
+def test_a_query_that_fails_or_writes_is_named_and_changes_nothing(connection: Connection) -> None:
+    execute(connection, "create table kept as select 'a' as u")
+    execute(connection, "create sequence counter")
+    for text in MISTAKES:
+        with pytest.raises(CohortSyncError) as caught:
+            Asked(connection, Query("marts", text)).evaluated()
+        assert caught.value.exit_status == 2
+        assert caught.value.message.startswith(f"{Query('marts', text).name}: ")
+        assert "\n" not in caught.value.message
+        if "counter" in text or ("delete" in text and connection.path is None):
+            assert "the query writes" in caught.value.message
+    assert Asked(connection, Query("marts", "table kept")).evaluated().staged == (1, 0, 0, 1, 1)
+    with pytest.raises(SourceError):
+        Asked(connection, Query("marts", "table made")).evaluated()
+    execute(connection, "drop table kept")
+    execute(connection, "drop sequence counter")
+
+
+def test_a_stop_ends_the_query(connection: Connection) -> None:
+    stopped = Interruption()
+    series = "range(4000000000) t(n)" if connection.path else "generate_series(1, 4000000000) n"
+    timer = threading.Timer(0.2, stopped.trip, [IncompleteError("stopped")])
+    timer.start()
+    asked = Asked(connection, Query("marts", f"select n::text from {series} where n * n % 7 = 3"))
+    with pytest.raises(IncompleteError, match="stopped"):
+        asked.evaluated(stopped)
+    timer.join()
+
+
+def test_a_query_that_the_server_ends_may_be_run_again(
+    postgres: "PostgresServer", tmp_path: Path
+) -> None:
+    url = f"{postgres.url}&options=-c%20statement_timeout%3D300"
+    asked = Asked(Connection("marts", url, tmp_path), Query("marts", "select pg_sleep(60)::text"))
+    with pytest.raises(CohortSyncError, match=r"query was ended: .*statement timeout") as caught:
+        asked.evaluated()
+    assert caught.value.exit_status == 75
+
+
+def test_a_database_in_another_encoding(postgres: "PostgresServer", tmp_path: Path) -> None:
+    postgres.execute(
+        "create database old encoding 'LATIN1' locale 'C' template template0", database="postgres"
+    )
+    connection = Connection("marts", postgres.url_of("postgres", "old"), tmp_path)
+    text = "select chr(n) || m as uid from generate_series(1, 255) n, (values (''), ('x ')) t(m)"
+    for strip in (False, True):
+        asked = Asked(connection, Query("marts", text), ReadingOptions(strip=strip), "[a-z]x? ?")
+        found = asked.evaluated()
+        assert found == asked.read()
+        assert found.staged[2] > 0
+    assert POSTGRES_OTHERWISE.is_unicode is False
+
+
+PORTABLE = {
+    "[0-9a-f]{24}": "[0-9a-f]{24}",
+    r"\d+\.\w+": "[0-9]+[.][0-9A-Za-z_]+",
+    "(?:a|b-)*c{1,3}?": "(?:a|b-)*c{1,3}?",
+    "^U-[A-Z_-]+$": "^U-[A-Z_-]+$",
+}
+NOT_PORTABLE = [
+    "a.c",
+    "[^a]",
+    "(?i)a",
+    r"\pL",
+    "é",
+    "a{1,300}",
+    "[a-c-e]",
+    r"\s",
+    "'",
+    r"[\d]",
+    "x**",
+]
+
+
+def test_patterns_that_mean_the_same_everywhere() -> None:
+    assert {each: common_pattern(each) for each in PORTABLE} == PORTABLE
+    assert [common_pattern(each) for each in NOT_PORTABLE] == [None] * len(NOT_PORTABLE)
+
+
+def test_white_space_is_what_it_is_here() -> None:
+    characters = [chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000]
+    is_space = pc.utf8_is_space(pa.array(characters))
+    assert "".join(pa.array(characters).filter(is_space).to_pylist()) == WHITE_SPACE
