@@ -219,7 +219,6 @@ class Planner:
         if not isinstance(comparison, EvaluatesQueries):
             raise TypeError(f"{type(comparison).__name__} evaluates no queries")
         self._note(f"the database evaluates the query {export.query.name}")
-        began = self._clock.stamp().utc_ns
 
         def work(interruption: Interruption) -> Staged:
             with self._precedence.waiting("its export"):
@@ -228,7 +227,7 @@ class Planner:
         staged = await compute_or_stop(work, self._switch)
         with open_places(folder) as places:
             places.add_records(export.query.name)
-        source.note_evaluated(staged.uids, staged.uid_bytes, began)
+        source.note_evaluated(staged.uids)
         return staged
 
     async def _notes(self) -> list[str]:

@@ -1,8 +1,9 @@
 """A session in a DuckDB file. One process at a time can open the file."""
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from engine.storage.settings import PlanningSettings
 
 _BATCH_ROWS = 65_536
 _LOADED = "loaded_rows"
+_CHANGING = threading.Lock()
+"""Held by the transaction that may change a file: DuckDB refuses the second of two cohorts that
+make their tables at the same time. A steady one reads, and writes temporary tables only."""
 
 
 @contextmanager
@@ -145,8 +149,7 @@ class DuckdbSession:
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:
         """Commit what the block does at its end, or nothing of it after an error."""
-        del is_steady  # Each transaction is.
-        with self._transaction("begin"):
+        with nullcontext() if is_steady else _CHANGING, self._transaction("begin"):
             yield
 
     @contextmanager
@@ -161,7 +164,7 @@ class DuckdbSession:
             raise
 
     def lock_schema(self) -> None:
-        """Do nothing: the file belongs to this process."""
+        """Do nothing: the file belongs to this process, in which one transaction changes it."""
 
     def analyze(self, table: str) -> None:
         """Do nothing: DuckDB knows."""

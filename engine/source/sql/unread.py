@@ -26,16 +26,17 @@ class UnreadResult:
             "column": options.column,
             "strip": options.strip,
         }
-        self._file = SourceFile(self.query.name, None, result.read_utc_ns, 0)
+        self._read_utc_ns = result.read_utc_ns
+        self._uids = 0
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
         """The result as one file. See `HasFiles`."""
-        return (self._file,)
+        return (SourceFile(self.query.name, None, self._read_utc_ns, self._uids),)
 
-    def note_evaluated(self, uids: int, uid_bytes: int, utc_ns: int) -> None:
-        """Keep what the database has found, and since when the result is fixed."""
-        self._file = SourceFile(self.query.name, uid_bytes, utc_ns, uids)
+    def note_evaluated(self, uids: int) -> None:
+        """Keep the number of uids that the database has found."""
+        self._uids = uids
 
     def blocks(self) -> Iterator[Block]:
         """Raise `SourceError`: the rows stay in the database."""

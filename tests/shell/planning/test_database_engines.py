@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count, pairwise
@@ -223,6 +224,19 @@ def test_of_two_that_move_one_generation_the_second_is_refused(
         compared(engine, CASE, known_there, there)
     engine.verify(moved, is_thorough=True)
     assert engine.latest() == 2
+
+
+def test_cohorts_of_one_process_are_made_at_the_same_time(opening: Open, tmp_path: Path) -> None:
+    with opening(Interruption()) as session:
+        session.execute("drop schema if exists cohortsync cascade")
+    folders = [tmp_path / f"{number}" for number in range(6)]
+    engines = [engine_in(opening) for _ in folders]
+    for each in folders:
+        each.mkdir()
+    with ThreadPoolExecutor(len(folders)) as pool:
+        bases = list(pool.map(made, engines, [CASE] * len(folders), folders))
+    for engine, base in zip(engines, bases, strict=True):
+        engine.verify(base, is_thorough=True)
 
 
 def test_no_more_is_kept_than_the_kept_generations_need(opening: Open, tmp_path: Path) -> None:
