@@ -285,14 +285,14 @@ MISTAKES = [
     "select cast(u as int) from (values ('a')) t(u)",
     "select 'a') asked(u); create table made (u text); select 1 from (select 1",
     "create table made as select 1",
-    "with gone as (delete from kept returning u) select u from gone",
-    "select nextval('counter')",
+    "with gone as (delete from kept_rows returning u) select u from gone",
+    "select nextval('own_counter')",
 ]
 
 
 def test_a_query_that_fails_or_writes_is_named_and_changes_nothing(connection: Connection) -> None:
-    execute(connection, "create table kept as select 'a' as u")
-    execute(connection, "create sequence counter")
+    execute(connection, "create table kept_rows as select 'a' as u")
+    execute(connection, "create sequence own_counter")
     for text in MISTAKES:
         with pytest.raises(CohortSyncError) as caught:
             Asked(connection, Query("marts", text)).evaluated()
@@ -301,11 +301,17 @@ def test_a_query_that_fails_or_writes_is_named_and_changes_nothing(connection: C
         assert "\n" not in caught.value.message
         if "counter" in text or ("delete" in text and connection.path is None):
             assert "the query writes" in caught.value.message
-    assert Asked(connection, Query("marts", "table kept")).evaluated().staged == (1, 0, 0, 1, 1)
+    assert Asked(connection, Query("marts", "table kept_rows")).evaluated().staged == (
+        1,
+        0,
+        0,
+        1,
+        1,
+    )
     with pytest.raises(SourceError):
         Asked(connection, Query("marts", "table made")).evaluated()
-    execute(connection, "drop table kept")
-    execute(connection, "drop sequence counter")
+    execute(connection, "drop table kept_rows")
+    execute(connection, "drop sequence own_counter")
 
 
 def test_a_stop_ends_the_query(connection: Connection) -> None:
