@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -104,7 +104,8 @@ class Queries:
                 f"there is no connection {query.connection!r}",
                 hint=f"configure it as [connections.{query.connection}]",
             )
-        return found
+        config = self._session.config
+        return replace(found, plans=config.planning) if is_beside(config, query) else found
 
     def evaluates(self, query: Query, uid_pattern: str | None, note: Note) -> bool:
         """Return whether the database that makes the plans evaluates a mirror's query.

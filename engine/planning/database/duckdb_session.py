@@ -1,6 +1,5 @@
 """A session in a DuckDB file. One process at a time can open the file."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -14,7 +13,7 @@ from engine.planning.database.failures import Failures
 from engine.planning.database.query_statements import DUCKDB
 from engine.planning.database.statements import columns_of
 from engine.source.sql.driver_errors import Said, needing
-from engine.source.sql.duckdb_file import refuse_others
+from engine.source.sql.duckdb_file import plan_config, refuse_others
 from engine.source.sql.query import Query
 from engine.storage.files import writing_in
 from engine.storage.settings import PlanningSettings
@@ -39,7 +38,7 @@ def duckdb_session(
     is_new = not path.exists()
     with failures.named((duckdb.Error,), is_open=False):
         try:
-            connection = duckdb.connect(str(path), config=_config(path, settings))
+            connection = duckdb.connect(str(path), config=plan_config(path, settings))
         except duckdb.IOException as error:
             if "lock" not in str(error):
                 raise
@@ -52,17 +51,6 @@ def duckdb_session(
             with writing_in(path.parent):
                 path.chmod(0o600)
         yield DuckdbSession(connection, failures, (duckdb.Error, pa.ArrowException))
-
-
-def _config(path: Path, settings: PlanningSettings) -> dict[str, Any]:
-    # All connections of a process to one file need the same settings.
-    return {
-        "memory_limit": f"{settings.memory_megabytes}MB",
-        "threads": settings.threads or os.cpu_count() or 1,
-        "temp_directory": settings.spill_dir or str(path.parent),
-        "preserve_insertion_order": False,
-        "autoinstall_known_extensions": False,
-    }
 
 
 class DuckdbSession:

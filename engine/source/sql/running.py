@@ -39,7 +39,7 @@ def run_query(
             return sqlite_file.run(connection.path, text, said, cancellation)
         from engine.source.sql import duckdb_file  # noqa: PLC0415 - only if it is used
 
-        return duckdb_file.run(connection.path, text, said, cancellation)
+        return duckdb_file.run(connection.path, text, said, cancellation, connection.plans)
     kind = _ADBC.get(connection.scheme, connection.scheme)
     if kind in {"postgres", "snowflake", "bigquery"}:
         with needing(kind, f"a {connection.scheme}:// connection"):
