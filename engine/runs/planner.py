@@ -42,7 +42,8 @@ from engine.runs.plan_values import (
     unchecked,
     verdict_document,
 )
-from engine.runs.ports import EngineComparison, EvaluatesQueries, Ledger
+from engine.runs.ports import EngineComparison, Ledger
+from engine.runs.query_staging import stage_unread
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
 from engine.snapshot.records import (
@@ -97,6 +98,7 @@ class Planner:
         self, request: MirrorRequest, context: RunContext, ledger: Ledger, store: SnapshotStore
     ) -> None:
         self._request = request
+        self._context = context
         self._config = context.config
         self._guards = request.guards or context.config.guards
         self._key = context.key
@@ -197,7 +199,7 @@ class Planner:
                     self._counts,
                     partial(enter_skipped, source.query.name),
                 )
-                staged = await self._evaluate(source, export, comparison, folder)
+                staged = await stage_unread(source, export, comparison, folder, self._context)
             else:
                 read = files_of(source)
                 what = describe_files(read) if read else ", ".join(request.spec.names)
@@ -207,27 +209,6 @@ class Planner:
             is_complete = True
         finally:  # However it ends: the skipped rows are in the ledger already.
             await self._enter_reading(state, is_complete=is_complete)
-        return staged
-
-    async def _evaluate(
-        self, source: UnreadResult, export: QueryExport, comparison: EngineComparison, folder: Path
-    ) -> Staged:
-        """Let the engine evaluate the query that is the export, and write the places of its rows.
-
-        Raises as `EvaluatesQueries.stage_query`.
-        """
-        if not isinstance(comparison, EvaluatesQueries):
-            raise TypeError(f"{type(comparison).__name__} evaluates no queries")
-        self._note(f"the database evaluates the query {export.query.name}")
-
-        def work(interruption: Interruption) -> Staged:
-            with self._precedence.waiting("its export"):
-                return comparison.stage_query(export, interruption)
-
-        staged = await compute_or_stop(work, self._switch)
-        with open_places(folder) as places:
-            places.add_records(export.query.name)
-        source.note_evaluated(staged.uids)
         return staged
 
     async def _notes(self) -> list[str]:
