@@ -27,10 +27,10 @@ HEADINGS = (
     *("bare anti-joins s", "peak MB of plan", "peak MB of snapshot"),
 )
 BARE = """
-    select (select count(*) from list_0 e
+    select (select count(*) from cohortsync_list_0 e
             where not exists (select 1 from {members} m where m.uid = e.uid)),
         (select count(*) from {members} m
-            where not exists (select 1 from list_0 e where e.uid = m.uid))
+            where not exists (select 1 from cohortsync_list_0 e where e.uid = m.uid))
 """
 
 

@@ -39,7 +39,12 @@ class Profile:
         if not len(uids):
             return
         places = np.linspace(0, len(uids) - 1, min(len(uids), _SAMPLE)).astype(np.int64)
-        sample = uids.take(pa.array(places))
+        self.look_at_sample(uids.take(pa.array(places)), len(uids))
+
+    def look_at_sample(self, sample: pa.StringArray, represented: int) -> None:
+        """Count the forms of a sample, which stands for a number of uids."""
+        if not len(sample):
+            return
         alphabets = np.full(len(sample), len(_PATTERNS), np.int64)
         others = np.arange(len(sample))
         for alphabet, pattern in enumerate(_PATTERNS):
@@ -48,8 +53,8 @@ class Profile:
             alphabets[others[is_fit]] = alphabet
             others = others[~is_fit]
         lengths = np.minimum(pc.binary_length(sample).to_numpy(zero_copy_only=False), _LONGEST)
-        # Each uid of the sample represents this many of the block.
-        weight = len(uids) / len(sample)
+        # Each uid of the sample represents this many.
+        weight = represented / len(sample)
         looks, counts = np.unique(alphabets * (_LONGEST + 1) + lengths, return_counts=True)
         for look, count in zip(looks.tolist(), counts.tolist(), strict=True):
             alphabet, length = divmod(look, _LONGEST + 1)
@@ -104,6 +109,7 @@ class Inspection:
 
     def __init__(self, uid_pattern: str | None) -> None:
         """Take the regular expression (RE2) that the whole of each uid should match."""
+        self.uid_pattern = uid_pattern
         self._pattern = None if uid_pattern is None else rf"\A(?:{uid_pattern})\z"
         self.profile = Profile()
         self.misfits = 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection, Profile
+from engine.planning.query_export import QueryExport
 from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.planning.timetable import sent_at
@@ -41,6 +43,7 @@ from engine.runs.plan_values import (
     verdict_document,
 )
 from engine.runs.ports import EngineComparison, Ledger
+from engine.runs.query_staging import stage_unread
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
 from engine.snapshot.records import (
@@ -50,10 +53,11 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block
+from engine.source.block import Block, Skipped
 from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
+from engine.source.sql.unread import UnreadResult
 from engine.storage.computation import Interruption
 
 _DAY_NS = 86_400_000_000_000
@@ -94,6 +98,7 @@ class Planner:
         self, request: MirrorRequest, context: RunContext, ledger: Ledger, store: SnapshotStore
     ) -> None:
         self._request = request
+        self._context = context
         self._config = context.config
         self._guards = request.guards or context.config.guards
         self._key = context.key
@@ -169,25 +174,38 @@ class Planner:
         request = self._request
         loop = asyncio.get_running_loop()
 
-        def enter_skipped(block: Block) -> None:
-            if not block.skipped:
+        def enter_skipped(file: str, skipped: Sequence[Skipped]) -> None:
+            if not skipped:
                 return
-            rows = [SkippedRows(block.file, run) for run in block.skipped]
+            rows = [SkippedRows(file, run) for run in skipped]
             entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
+        def skip(block: Block) -> None:
+            enter_skipped(block.file, block.skipped)
+
         def write(blocks: Iterator[Block]) -> Staged:
             with open_places(folder) as places:
-                observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
+                observe = (skip, lambda block: inspection.look(block.uids), places.add)
                 return stage(blocks, rows, counts=self._counts, observe=observe)
 
-        read = files_of(request.source)
-        what = describe_files(read) if read else ", ".join(request.spec.names)
-        self._note(f"reading the export: {what}")
-        rows = comparison.new_list()
-        is_complete = False
+        source, is_complete = request.source, False
         try:
-            staged = await self._read(request.source.blocks(), write)
+            if isinstance(source, UnreadResult):
+                export = QueryExport(
+                    source.query,
+                    source.options,
+                    inspection,
+                    self._counts,
+                    partial(enter_skipped, source.query.name),
+                )
+                staged = await stage_unread(source, export, comparison, folder, self._context)
+            else:
+                read = files_of(source)
+                what = describe_files(read) if read else ", ".join(request.spec.names)
+                self._note(f"reading the export: {what}")
+                rows = comparison.new_list()
+                staged = await self._read(source.blocks(), write)
             is_complete = True
         finally:  # However it ends: the skipped rows are in the ledger already.
             await self._enter_reading(state, is_complete=is_complete)

@@ -7,7 +7,7 @@ compares exports with snapshots, and keeps the snapshots.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from engine.delivery.ports import SendLog
 from engine.delivery.sender import SendHistory
@@ -30,10 +30,11 @@ from engine.notices.ports import NoticeStore
 from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import KnownBatch, SkippedRows, UidlessRows
 from engine.planning.conditions import Conditions
+from engine.planning.query_export import QueryExport
 from engine.snapshot.ports import SnapshotBackend, SnapshotIndex
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidList
 from engine.source.source_file import SourceFile
-from engine.storage.computation import ComputeOptions
+from engine.storage.computation import ComputeOptions, Interruption
 
 T = TypeVar("T")
 
@@ -291,6 +292,19 @@ class EngineComparison(Protocol):
         `base` may also be a file that is not a generation yet. Each engine finds the same uids, of
         the same kinds; their order is its own. Raises `LedgerError` for a damaged snapshot or one
         that another machine has replaced, and the error of a stop.
+        """
+
+
+@runtime_checkable
+class EvaluatesQueries(Protocol):
+    """A comparison on an engine that also has the rows of an export, and evaluates its query."""
+
+    def stage_query(self, export: QueryExport, interruption: Interruption) -> Staged:
+        """Evaluate a query, and keep its uids where they are compared.
+
+        A record is a row of the result, and so is `row`. Raises `SourceError` for what is wrong
+        with the query, `SourceUnavailableError` and `IncompleteError` if it was ended, and the
+        error of a stop.
         """
 
 

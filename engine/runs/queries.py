@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +23,7 @@ from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort
 from engine.report.history import unfinished_runs
 from engine.runs.arguments import Note
+from engine.runs.evaluation import is_beside, is_evaluated
 from engine.runs.interruptible import read_or_stop
 from engine.runs.session import WorkspaceSession
 from engine.source.options import ReadingOptions
@@ -103,7 +104,23 @@ class Queries:
                 f"there is no connection {query.connection!r}",
                 hint=f"configure it as [connections.{query.connection}]",
             )
-        return found
+        config = self._session.config
+        return replace(found, plans=config.planning) if is_beside(config, query) else found
+
+    def evaluates(self, query: Query, uid_pattern: str | None, note: Note) -> bool:
+        """Return whether the database that makes the plans evaluates a mirror's query.
+
+        If it does not because of the pattern, `note` says so.
+        """
+        config = self._session.config
+        if is_evaluated(config, query, uid_pattern):
+            return True
+        if is_beside(config, query):
+            note(
+                "the rows of the query are read here: `uid_pattern` has what databases may "
+                "understand in another way (docs/engines.md)"
+            )
+        return False
 
     @property
     def clock(self) -> Clock:
@@ -186,6 +203,8 @@ class CohortQueries:
     """What a push does; None for a mirror, which is not resumed."""
     switch: StopSwitch
     note: Note
+    uid_pattern: str | None = None
+    """What the uids of a mirror should match."""
     _spools: list[Path] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
@@ -201,14 +220,19 @@ class CohortQueries:
     ) -> QueryResult:
         """Return the result of a query: of the unfinished push if there is one, or a new one.
 
-        Raises as `Queries.read`.
+        That of a mirror is left to the database that makes the plan, if the query is on its
+        connection. Raises as `Queries.read`.
         """
         found = None
-        if self.action is not None:
+        if self.action is None and not is_exclusion:
+            if self.queries.evaluates(query, self.uid_pattern, self.note):
+                return QueryResult(query, None, None, self.queries.clock.stamp().utc_ns)
+        elif self.action is not None:
             found = await self._kept(query, options, is_exclusion=is_exclusion)
         if found is None:
             found = await self.queries.read(query, options.column, self.switch, self.note)
-        self._spools.append(found.spool)
+        if found.spool is not None:
+            self._spools.append(found.spool)
         return found
 
     async def _kept(
@@ -221,7 +245,7 @@ class CohortQueries:
             spec = spec.exclude
         if run is None or spec is None or spec.query is None or spec.query.query != query:
             return None
-        if not self.queries.hold(spec.query.spool):
+        if spec.query.spool is None or not self.queries.hold(spec.query.spool):
             return None
         self.note(f"run {run.name} goes on with what the query returned then: {query.name}")
         return spec.query
@@ -315,7 +339,7 @@ class _Reading:
 
 def spools_of(spec: SourceSpec) -> list[Path]:
     """Return the spools that a spec reads: that of its query, and that of its exclusion list."""
-    found = [] if spec.query is None else [spec.query.spool]
+    found = [] if spec.query is None or spec.query.spool is None else [spec.query.spool]
     return found + ([] if spec.exclude is None else spools_of(spec.exclude))
 
 

@@ -103,7 +103,8 @@ class CohortExport:
             export = replace(export, exclude=None)  # It lists who is not added.
         clock, note, switch = self.session.clock, self.observers.note, self.switch
         day = local_time(clock.stamp().utc_ns, self.session.config.sync.time_zone).date()
-        queries = CohortQueries(self.queries, self.cohort, action, switch, note)
+        pattern = table.guards.uid_pattern
+        queries = CohortQueries(self.queries, self.cohort, action, switch, note, pattern)
         within = Surroundings(clock, switch, note, queries)
         if self.exports is None:
             return await resolve(export, day, within)

@@ -34,6 +34,11 @@ class PlaceWriter:
         self._next: tuple[str, int] | None = None
         """File and record of the next uid, if it belongs to the last range."""
 
+    def add_records(self, file: str) -> None:
+        """Write that each row is the record of its number in `file`, the only one."""
+        first = {"row": [0], "file": [file], "record": [1]}
+        self._writer.write(pa.RecordBatch.from_pydict(first, PLACES))
+
     def add(self, block: Block) -> None:
         """Write the ranges of the next block of the export."""
         runs = block.skipped

@@ -48,6 +48,10 @@ class SourceSpec:
         `open_source`, or for a table as `open_table_source`, or for a query as `SpoolSource`.
         """
         if self.query is not None:
+            if self.query.spool is None:
+                from engine.source.sql.unread import UnreadResult  # noqa: PLC0415 - as below
+
+                return UnreadResult(self.query, self.options)
             from engine.source.sql.spool import SpoolSource  # noqa: PLC0415 - large
 
             return SpoolSource(self.query, self.options)

@@ -58,7 +58,12 @@ class CohortRun:
         self._slots = LendableSlots(self._note)
         action = None if cohort.mode == "mirror" else Action(cohort.mode)
         self._queries = CohortQueries(
-            workspace.queries, cohort.cohort, action, self.switch, self._note
+            workspace.queries,
+            cohort.cohort,
+            action,
+            self.switch,
+            self._note,
+            cohort.guards.uid_pattern,
         )
 
     async def run(self) -> CohortResult:

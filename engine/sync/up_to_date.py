@@ -16,7 +16,8 @@ def has_completed(
     """Return whether a cohort's last run has completed the export that is `present` now.
 
     The export is the same if its files have the same names, sizes and times of writing, an unknown
-    time being a new one, and are read in the same way; or if the same query has the same result.
+    time being a new one, and are read in the same way; or if the same query has the same result,
+    which is unknown of a query that the database evaluates: its plan finds what has changed.
     The exclusion list of a mirror may have changed: its content is not kept.
     """
     entry = last.record.entry
@@ -29,7 +30,7 @@ def has_completed(
         and last.spec.exclude == spec.exclude
         and (spec.exclude is None or spec.exclude.digest is not None)
         and last.spec.query == spec.query
-        and (spec.query is not None or _are_same(last.files, present))
+        and (spec.query.digest is not None if spec.query else _are_same(last.files, present))
     )
 
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.config.cohorts import CohortSettings
+from engine.config.loading import Config
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.report.forecast import forecast_sentence
+from engine.runs.evaluation import is_evaluated
 from engine.runs.queries import Queries, SharedRead
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
@@ -23,12 +25,15 @@ if TYPE_CHECKING:
 
 
 def _values(
-    cohorts: Sequence[CohortSettings], sync: SyncContext
+    cohorts: Sequence[CohortSettings], sync: SyncContext, config: Config
 ) -> dict[SharedRead, list[str | None]]:
     """Return which values of a query that several cohorts share are read together."""
     found: dict[SharedRead, list[str | None]] = {}
     for each in cohorts:
-        if each.query is not None and each.query.cohort_column is not None:
+        if each.query is None or each.query.cohort_column is None:
+            continue
+        is_mirror = each.mode == "mirror"
+        if not (is_mirror and is_evaluated(config, each.query, each.guards.uid_pattern)):
             query = each.query.of(None).on(sync.dates[each.key])
             found.setdefault(SharedRead(query, each.column), []).append(each.query.value)
     return found
@@ -51,7 +56,7 @@ class WorkspaceSync:
         self.sync = sync
         self.cohorts = cohorts
         self.ceiling = ceiling
-        self.queries = Queries(session, _values(cohorts, sync))
+        self.queries = Queries(session, _values(cohorts, sync, session.config))
         """The queries of the cohorts; whoever makes this closes them."""
         self._renewing = asyncio.Lock()
 

@@ -12,10 +12,13 @@ from engine.model.cohort import Operation
 from engine.planning.comparison import ADDS, OPERATION
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.database import statements
-from engine.planning.database.session import Session
+from engine.planning.database.query_staging import stage_result
+from engine.planning.database.query_statements import STAGED
+from engine.planning.database.session import QuerySession, Session
 from engine.planning.database.uploading import TableList
 from engine.planning.differences import CHANGES
 from engine.planning.operation_file import OperationFile
+from engine.planning.query_export import QueryExport
 from engine.planning.staging import EXPORT
 from engine.snapshot.records import (
     Comparison,
@@ -26,7 +29,7 @@ from engine.snapshot.records import (
     UidList,
     UidState,
 )
-from engine.storage.computation import ComputeOptions
+from engine.storage.computation import ComputeOptions, Interruption
 from engine.storage.paths import operation_path
 from engine.storage.uid_parquet import LOST, open_writer, write_batches
 
@@ -50,10 +53,26 @@ class DatabaseComparison:
 
     def new_list(self) -> TableList:
         """Make a temporary table for rows of an export or a list."""
-        name = f"list_{len(self._lists)}"
-        self._session.new_table(name, EXPORT)
+        return self._new_list(EXPORT)
+
+    def _new_list(self, columns: pa.Schema) -> TableList:
+        name = f"cohortsync_list_{len(self._lists)}"  # It hides a table of this name.
+        self._session.new_table(name, columns)
         self._lists.append(TableList(self._session, name))
         return self._lists[-1]
+
+    def stage_query(self, export: QueryExport, interruption: Interruption) -> Staged:
+        """Let the database evaluate a query into a temporary table; raises as `stage_result`."""
+        session = self._session
+        if not isinstance(session, QuerySession):
+            raise TypeError("the engine evaluates no queries")
+        rows = self._new_list(STAGED)
+        try:
+            with interruption.calling(session.cancel):
+                return stage_result(session, export, rows.table, interruption)
+        except CohortSyncError:
+            interruption.check()  # A stop has ended the statement that failed.
+            raise
 
     def compare(
         self,

@@ -1,8 +1,8 @@
 """A session in a DuckDB file. One process at a time can open the file."""
 
-import os
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,19 @@ import pyarrow as pa
 
 from engine.errors import IncompleteError
 from engine.planning.database.failures import Failures
+from engine.planning.database.query_statements import DUCKDB
 from engine.planning.database.statements import CREATE_SCHEMA, columns_of
-from engine.source.sql.driver_errors import needing
+from engine.source.sql.driver_errors import Said, needing
+from engine.source.sql.duckdb_file import plan_config, refuse_others
+from engine.source.sql.query import Query
 from engine.storage.files import writing_in
 from engine.storage.settings import PlanningSettings
 
 _BATCH_ROWS = 65_536
 _LOADED = "loaded_rows"
+_CHANGING = threading.Lock()
+"""Held by the transaction that may change a file: DuckDB refuses the second of two cohorts that
+make their tables at the same time. A steady one reads, and writes temporary tables only."""
 
 
 @contextmanager
@@ -32,7 +38,7 @@ def duckdb_session(
     is_new = not path.exists()
     with failures.named((duckdb.Error,), is_open=False):
         try:
-            connection = duckdb.connect(str(path), config=_config(path, settings))
+            connection = duckdb.connect(str(path), config=plan_config(path, settings))
         except duckdb.IOException as error:
             if "lock" not in str(error):
                 raise
@@ -47,20 +53,10 @@ def duckdb_session(
         yield DuckdbSession(connection, failures, (duckdb.Error, pa.ArrowException))
 
 
-def _config(path: Path, settings: PlanningSettings) -> dict[str, Any]:
-    # All connections of a process to one file need the same settings.
-    return {
-        "memory_limit": f"{settings.memory_megabytes}MB",
-        "threads": settings.threads or os.cpu_count() or 1,
-        "temp_directory": settings.spill_dir or str(path.parent),
-        "preserve_insertion_order": False,
-        "autoinstall_known_extensions": False,
-    }
-
-
 class DuckdbSession:
     """A connection to a DuckDB file. Fulfils `DatabaseSession`."""
 
+    functions = DUCKDB
     keys = ""
     """None: DuckDB joins by hash, and an index of all uids would not fit into memory."""
 
@@ -115,11 +111,38 @@ class DuckdbSession:
             )
             self._connection.unregister(_LOADED)
 
+    def schema_of(self, query: Query) -> pa.Schema:
+        """Return the columns of a query."""
+        with self._reading(query) as said:
+            refuse_others(self._connection, query.statement, said)
+            found = self._connection.sql(query.statement)
+            fields = found.limit(0).to_arrow_reader(_BATCH_ROWS).schema
+            # The limit renames a column whose name differs from another's in case only.
+            return pa.schema(map(pa.Field.with_name, fields, found.columns))
+
+    def fill(self, table: str, rows: str, query: Query) -> None:
+        """Add the rows that a statement selects; temporary tables may be written meanwhile."""
+        with self._reading(query):
+            self._connection.execute(f"insert into {table} {rows}")
+
+    @contextmanager
+    def _reading(self, query: Query) -> Iterator[Said]:
+        """Let a query run in a read-only transaction, which ends with the block."""
+        with (
+            self._failures.of_query(query, self._errors) as said,
+            self._transaction("begin transaction read only"),
+        ):
+            yield said
+
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:
         """Commit what the block does at its end, or nothing of it after an error."""
-        del is_steady  # Each transaction is.
-        self.execute("begin")
+        with nullcontext() if is_steady else _CHANGING, self._transaction("begin"):
+            yield
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self.execute(begin)
         try:
             yield
             self.execute("commit")
@@ -130,7 +153,7 @@ class DuckdbSession:
 
     @contextmanager
     def making_tables(self) -> Iterator[None]:
-        """Make all or none: the file belongs to this process."""
+        """Make all or none: of this process, one transaction changes the file."""
         with self.transaction():
             self.execute(CREATE_SCHEMA)
             yield

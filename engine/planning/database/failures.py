@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine.errors import IncompleteError, LedgerError, SourceUnavailableError
 from engine.source.sql.driver_errors import Said, error_of
+from engine.source.sql.query import Query
 from engine.storage.computation import Interruption
 
 _NO_MEMORY = re.compile(r"\bout of memory\b", re.IGNORECASE)
@@ -32,16 +33,33 @@ class Failures:
         try:
             yield
         except kinds as error:
-            self.interruption.check()
-            if _NO_MEMORY.search(str(error)):
-                raise IncompleteError(
-                    f"{self.name} has too little memory for the comparison",
-                    hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
-                ) from error
+            self._check(error)
             found = error_of(error, self.said, is_open=is_open)
             if isinstance(found, SourceUnavailableError):
                 raise IncompleteError(found.message, hint=_AGAIN) from error
             raise LedgerError(found.message, hint=found.hint) from error
+
+    @contextmanager
+    def of_query(self, query: Query, kinds: tuple[type[Exception], ...]) -> Iterator[Said]:
+        """Raise errors of these kinds as those of a query: `SourceError`, which names it.
+
+        Raises the error of a stop, and `IncompleteError`, as `named`.
+        """
+        said = Said(query.name, (query.text, *self.said.shown), self.said.secrets)
+        try:
+            yield said
+        except kinds as error:
+            self._check(error)
+            raise error_of(error, said, is_open=True) from error
+
+    def _check(self, error: Exception) -> None:
+        """Raise the error of a stop, or `IncompleteError` for a lack of memory."""
+        self.interruption.check()
+        if _NO_MEMORY.search(str(error)):
+            raise IncompleteError(
+                f"{self.name} has too little memory for the comparison",
+                hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
+            ) from error
 
     @contextmanager
     def ignored(self, kinds: tuple[type[Exception], ...]) -> Iterator[None]:

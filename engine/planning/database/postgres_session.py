@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from engine.planning.database.failures import Failures
+from engine.planning.database.query_statements import POSTGRES, POSTGRES_OTHERWISE, Functions
 from engine.planning.database.statements import CREATE_SCHEMA, columns_of
 from engine.source.sql.driver_errors import needing
+from engine.source.sql.query import Query
 from engine.storage.settings import PlanningSettings
 
 _SCHEMA_LOCK = 0x636F686F
@@ -35,6 +38,9 @@ def postgres_session(
             # A sort or a hash in the server takes about as much as one here would.
             f"set work_mem = '{max(settings.memory_megabytes // 4, 16)}MB'",
             "set client_min_messages = warning",
+            # A query of a client that was killed would run on to its end. Since PostgreSQL 14.
+            "select set_config(name, '10s', false) from pg_settings "
+            "where name = 'client_connection_check_interval'",
         )
         session.commit()
         yield session
@@ -93,6 +99,34 @@ class PostgresSession:
         with self._failures.named(self._errors), self._connection.cursor() as cursor:
             cursor.adbc_ingest(table, rows, mode="append", temporary=True)
         self._end_statement()
+
+    @cached_property
+    def functions(self) -> Functions:
+        """How PostgreSQL writes what the rows of a query are judged by."""
+        encodings = "select pg_client_encoding(), current_setting('server_encoding')"
+        is_utf8 = self.rows(encodings) == [("UTF8", "UTF8")]
+        return POSTGRES if is_utf8 else POSTGRES_OTHERWISE
+
+    def schema_of(self, query: Query) -> pa.Schema:
+        """Return the columns of a query; a statement that is prepared is one statement."""
+        with self._reading(query) as cursor:
+            return cursor.adbc_execute_schema(query.statement)
+
+    def fill(self, table: str, rows: str, query: Query) -> None:
+        """Add the rows that a statement selects; temporary tables may be written meanwhile."""
+        with self._reading(query) as cursor:
+            cursor.execute(f"insert into {table} {rows}")
+
+    @contextmanager
+    def _reading(self, query: Query) -> Iterator[Any]:
+        """Yield a cursor in a read-only transaction, which ends with the block."""
+        with (
+            self._failures.of_query(query, self._errors),
+            self.transaction(),
+            self._connection.cursor() as cursor,
+        ):
+            cursor.execute("set transaction read only")
+            yield cursor
 
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:

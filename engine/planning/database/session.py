@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
+
+from engine.planning.database.query_statements import Functions
+from engine.source.sql.query import Query
 
 
 class Session(Protocol):
@@ -41,6 +44,31 @@ class Session(Protocol):
 
     def cancel(self) -> None:
         """End what another thread runs."""
+
+
+@runtime_checkable
+class QuerySession(Session, Protocol):
+    """A connection to a database that also has the rows of an export."""
+
+    @property
+    def functions(self) -> Functions:
+        """How the database writes what the rows of a query are judged by."""
+
+    def execute(self, *statements: str) -> None:
+        """Run statements that return nothing."""
+
+    def schema_of(self, query: Query) -> pa.Schema:
+        """Return the columns of a query, which is not run.
+
+        Raises `SourceError` for what is not one statement that reads, and as `fill`.
+        """
+
+    def fill(self, table: str, rows: str, query: Query) -> None:
+        """Add the rows that the statement `rows` selects, of which a query is a part.
+
+        The query cannot write. Raises `SourceError` for what the database refuses,
+        `SourceUnavailableError` if the database ends it, and `IncompleteError`.
+        """
 
 
 class DatabaseSession(Session, Protocol):

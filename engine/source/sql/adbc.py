@@ -93,7 +93,7 @@ def run(driver: Driver, text: str, said: Said, cancellation: Cancellation) -> It
             if driver.begin is not None:
                 cursor.execute(driver.begin)
             cursor.adbc_statement.set_options(**driver.statement)
-            cursor.execute(text)
+            cursor.execute(f"{text}\n")  # A comment may end it, and COPY puts it in parentheses.
             reader = opened.enter_context(cursor.fetch_record_batch())
 
         def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from engine.source.urls import display_url
+from engine.storage.settings import PlanningSettings
 
 _FILE_SCHEMES = ("sqlite", "duckdb")
 """Schemes whose URL names a file."""
@@ -25,6 +26,9 @@ class Connection:
     """Reads the password; None if there is none. Raises `ConfigError`."""
     spool_megabytes: int = 20_000
     """The largest spool of a query, in MB."""
+    plans: PlanningSettings | None = field(default=None, compare=False)
+    """Those of the plans that this process makes in a DuckDB file, which it can open in one way
+    only; None if it only reads the file."""
 
     @property
     def scheme(self) -> str:

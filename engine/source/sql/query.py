@@ -37,6 +37,11 @@ class Query:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
+    def statement(self) -> str:
+        """The text without what ends a statement, so that it can be a part of another one."""
+        return self.text.strip().rstrip(";").rstrip()
+
+    @property
     def has_dates(self) -> bool:
         """Whether the text depends on the date."""
         return has_dates(self.text)
@@ -55,31 +60,32 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """The result of a query in a spool."""
+    """The result of a query: in a spool, or left to the database that makes the plan."""
 
     query: Query
     """The query that was run, without dates."""
-    digest: str
-    """The SHA-256 of the rows: equal if and only if these are equal, in the same order."""
-    spool: Path = field(compare=False)
-    """The absolute path of the spool."""
+    digest: str | None
+    """The SHA-256 of the rows: equal if and only if these are equal, in the same order. None if
+    they are not read here."""
+    spool: Path | None = field(compare=False)
+    """The absolute path of the spool; None if the rows are not read here."""
     read_utc_ns: int = field(compare=False)
-    """When it was read, in ns since 1970."""
+    """When it was read, in ns since 1970; if it is not read here, when that was decided."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "query": self.query.to_dict(),
             "digest": self.digest,
-            "spool": str(self.spool),
+            "spool": None if self.spool is None else str(self.spool),
             "read_utc_ns": self.read_utc_ns,
         }
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
         """Return the result from `to_dict`."""
-        given = {**kept, "query": Query(**kept["query"]), "spool": Path(kept["spool"])}
-        return cls(**given)
+        spool = None if kept["spool"] is None else Path(kept["spool"])
+        return cls(**{**kept, "query": Query(**kept["query"]), "spool": spool})
 
 
 def text_problem(text: str) -> str | None:

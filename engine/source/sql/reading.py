@@ -95,16 +95,8 @@ class QueryReading:
         return spools
 
     def columns(self, result: Result) -> tuple[str, list[str]]:
-        """Return the uid column, and all columns to read."""
-        name, schema, by = self.query.name, result.schema, self.query.cohort_column
-        if by is None:
-            column = uid_column(name, schema, self.column, _ADVICE)
-            return column, [column]
-        if by not in schema.names:
-            raise missing(name, schema.names, by)
-        others = pa.schema([each for each in schema if each.name != by])
-        column = uid_column(name, others, self.column, _ADVICE)
-        return column, [column, by]
+        """Return the uid column, and all columns to read; raises as `query_columns`."""
+        return query_columns(self.query, result.schema, self.column)
 
     def _write(self, batch: pa.RecordBatch, column: str, spools: dict[str | None, Spool]) -> int:
         uids = uid_values(batch, column)
@@ -117,6 +109,28 @@ class QueryReading:
             if spool is not None:
                 written += spool.add(uids.filter(pc.equal(whose.indices, number)))
         return written
+
+
+def query_columns(query: Query, schema: pa.Schema, wanted: str | None) -> tuple[str, list[str]]:
+    """Return the path of the uids in a result, and all columns to read.
+
+    `wanted` is the uid column, None for the only one besides `cohort_column`. Raises `SourceError`
+    for a column that is missing or cannot hold uids, and `UsageError` if the user has to name it.
+    """
+    name, by = query.name, query.cohort_column
+    if by is None:
+        column = uid_column(name, schema, wanted, _ADVICE)
+        return column, [_first(schema, column)]
+    if by not in schema.names:
+        raise missing(name, schema.names, by)
+    others = pa.schema([each for each in schema if each.name != by])
+    column = uid_column(name, others, wanted, _ADVICE)
+    return column, [_first(schema, column), by]
+
+
+def _first(schema: pa.Schema, path: str) -> str:
+    """Return the column that a path begins with."""
+    return path if path in schema.names else path.partition(".")[0]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def run_query(
     """
     password = connection.password()
     url = connection.url_with(password)
-    text = query.text.strip().rstrip(";").rstrip()
+    text = query.statement
     if is_check:
         text = f"SELECT * FROM (\n{text}\n) checked WHERE 1 = 0"  # noqa: S608 - the user's own
     secrets = (*([] if password is None else [password]), *passwords_in(connection.url))
@@ -39,7 +39,7 @@ def run_query(
             return sqlite_file.run(connection.path, text, said, cancellation)
         from engine.source.sql import duckdb_file  # noqa: PLC0415 - only if it is used
 
-        return duckdb_file.run(connection.path, text, said, cancellation)
+        return duckdb_file.run(connection.path, text, said, cancellation, connection.plans)
     kind = _ADBC.get(connection.scheme, connection.scheme)
     if kind in {"postgres", "snowflake", "bigquery"}:
         with needing(kind, f"a {connection.scheme}:// connection"):

@@ -40,13 +40,16 @@ class SpoolSource:
 
     def __init__(self, result: QueryResult, options: ReadingOptions) -> None:
         """Check that the spool is there; raises `SourceError` if it is not."""
-        self._result = result
+        if result.spool is None:
+            raise TypeError("a result that was not read here has no spool")
+        self._spool = result.spool
+        self._read_utc_ns = result.read_utc_ns
         self._strip = options.strip
         self.name = result.query.name
         try:
-            with open_parquet(result.spool) as file:
+            with open_parquet(self._spool) as file:
                 self._rows: int = file.metadata.num_rows
-            self._bytes = result.spool.stat().st_size
+            self._bytes = self._spool.stat().st_size
         except (OSError, pa.ArrowException) as error:
             raise _lost(self.name) from error
         self.identity: Mapping[str, Any] = {
@@ -60,7 +63,7 @@ class SpoolSource:
     @property
     def files(self) -> tuple[SourceFile, ...]:
         """The spool as one file. See `HasFiles`."""
-        return (SourceFile(self.name, self._bytes, self._result.read_utc_ns, self.uids_read),)
+        return (SourceFile(self.name, self._bytes, self._read_utc_ns, self.uids_read),)
 
     @property
     def share_read(self) -> float | None:
@@ -72,7 +75,7 @@ class SpoolSource:
         self._rows_read = self.uids_read = 0
         skipped: Counter[str] = Counter()
         try:
-            for batch in read_batches(self._result.spool, UIDS.names):
+            for batch in read_batches(self._spool, UIDS.names):
                 rows = RawRows(batch.column("uid"), records=len(batch))
                 block = to_block(
                     rows, file=self.name, first_record=self._rows_read + 1, strip=self._strip

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from engine.model.cohort import Operation
 from engine.planning.database.duckdb_session import duckdb_session
 from engine.planning.database.engine import ExternalEngine
 from engine.planning.database.failures import Failures
-from engine.planning.database.postgres_session import postgres_session
+from engine.planning.database.postgres_session import PostgresSession, postgres_session
 from engine.planning.database.session import DatabaseSession, Session
 from engine.planning.database.statements import Tables
 from engine.planning.database.tables import TableGenerations
@@ -315,6 +316,20 @@ def test_of_two_that_move_one_generation_the_second_is_refused(
         compared(engine, CASE, known_there, there)
     engine.verify(moved, is_thorough=True)
     assert engine.latest() == 2
+
+
+def test_cohorts_of_one_process_are_made_at_the_same_time(place: Place, tmp_path: Path) -> None:
+    with place.open(Interruption()) as session:
+        if isinstance(session, PostgresSession):
+            session.execute("drop schema if exists cohortsync cascade")
+    folders = [tmp_path / f"{number}" for number in range(6)]
+    engines = [engine_in(place) for _ in folders]
+    for each in folders:
+        each.mkdir()
+    with ThreadPoolExecutor(len(folders)) as pool:
+        bases = list(pool.map(made, engines, [CASE] * len(folders), folders))
+    for engine, base in zip(engines, bases, strict=True):
+        engine.verify(base, is_thorough=True)
 
 
 def test_no_more_is_kept_than_the_kept_generations_need(place: Place, tmp_path: Path) -> None:
