@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from postgres_server import PostgresServer, postgres_server
+from valkey_server import ValkeyServer, valkey
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,13 @@ settings.register_profile("brief", untimed, max_examples=20)
 # The same laws, searched harder: pytest --hypothesis-profile=thorough
 settings.register_profile("thorough", untimed, max_examples=2000)
 settings.load_profile("brief")
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """Run a Valkey server for all tests of a worker; each empties it first."""
+    with valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

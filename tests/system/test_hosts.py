@@ -12,16 +12,16 @@ import pytest
 from clean_room import ROOT, until
 from emulated_api import Emulator
 from nightly import TARGET, CommandLine, assert_balanced
-from valkey_server import ValkeyServer, server_program, valkey
+
+from valkey_server import ValkeyServer, server_program
 
 Host = Callable[..., CommandLine]
 NAMED = ("--cohort-name", "C")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with valkey(tmp_path_factory.mktemp("valkey")) as started:
-        yield started
+@pytest.fixture
+def server(valkey_server: ValkeyServer) -> ValkeyServer:
+    return valkey_server
 
 
 @pytest.fixture

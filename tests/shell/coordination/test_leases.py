@@ -1,33 +1,27 @@
 """Leases of cohorts: one holder, tokens that grow, and a snapshot that moves by the latest one."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 from shared_host import Hosts, SharedHost
-from valkey_server import ValkeyServer, valkey
 
 from engine.coordination import leases as module
 from engine.coordination.leases import Lease
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, LockHeldError
 from engine.model.cohort import CohortKey
 from engine.pacing.settings import PacingSettings
+from valkey_server import ValkeyServer
 
 KEY = CohortKey("partner", "vip")
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with valkey(tmp_path_factory.mktemp("valkey")) as started:
-        yield started
-
-
 @pytest.fixture
-def hosts(running: ValkeyServer) -> Hosts:
-    with running.client() as client:
+def hosts(valkey_server: ValkeyServer) -> Hosts:
+    with valkey_server.client() as client:
         client.flushall()
-    return Hosts(running.url, PacingSettings(20, 0.5))
+    return Hosts(valkey_server.url, PacingSettings(20, 0.5))
 
 
 def ignore(_: object) -> None:
@@ -99,15 +93,15 @@ async def test_a_snapshot_that_moved_elsewhere_is_not_gone_by(hosts: Hosts) -> N
 
 
 async def test_a_server_that_has_lost_the_leases_gives_larger_tokens(
-    hosts: Hosts, running: ValkeyServer
+    hosts: Hosts, valkey_server: ValkeyServer
 ) -> None:
     lost: list[CohortSyncError] = []
     async with hosts.host("a") as a, hosts.host("b") as b, leased(a, lost.append) as old:
-        with running.client() as client:
+        with valkey_server.client() as client:
             client.flushall()
         await a.coordination.leases.renew_all()
         assert not lost
-        with running.client() as client:
+        with valkey_server.client() as client:
             client.flushall()
         async with leased(b) as new:
             assert isinstance(new, Lease)

@@ -2,33 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from shared_host import PREFIX, Hosts, most_in_window, together
-from valkey_server import ValkeyServer, valkey
 
 from engine.clock import Stamp, SystemClock
 from engine.errors import IncompleteError
 from engine.pacing.settings import PacingSettings
+from valkey_server import ValkeyServer
 
 PACING = PacingSettings(20, 0.4)
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with valkey(tmp_path_factory.mktemp("valkey")) as started:
-        yield started
-
-
 @pytest.fixture
-def server(running: ValkeyServer) -> ValkeyServer:
+def server(valkey_server: ValkeyServer) -> ValkeyServer:
     """Return a server on which nothing is known, and no window has to pass."""
-    with running.client() as client:
+    with valkey_server.client() as client:
         client.flushall()
         client.hset(f"{PREFIX}state", mapping={"epoch": "test", "resumes_at": 0})
-    return running
+    return valkey_server
 
 
 @pytest.fixture

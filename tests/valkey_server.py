@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from redis import Redis
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 PATIENCE_SECONDS = 20.0
 
@@ -76,7 +79,9 @@ class ValkeyServer:
             self._process.wait()
             self._process = None
 
-    def client(self) -> Redis:
+    def client(self) -> "Redis":
+        from redis import Redis  # noqa: PLC0415 - an extra
+
         return Redis(port=self.port)
 
 
