@@ -86,8 +86,10 @@ class ForkedProcess:
 
 def _start_server() -> None:
     """Start the process to fork from, unless it runs."""
+    names = (each.name for each in pkgutil.walk_packages(engine.__path__, "engine."))
+    # What needs Spark cannot be imported without it, and starts threads.
     _CONTEXT.set_forkserver_preload(
-        [each.name for each in pkgutil.walk_packages(engine.__path__, "engine.")]
+        [each for each in names if not each.startswith("engine.planning.spark")]
     )
     # A process with threads must not be forked; and the engine reads the environment later.
     with patch.dict(os.environ, {"OPENBLAS_NUM_THREADS": "1", "SSL_CERT_FILE": os.devnull}):

@@ -319,6 +319,8 @@ def test_of_two_that_move_one_generation_the_second_is_refused(
 
 
 def test_cohorts_of_one_process_are_made_at_the_same_time(place: Place, tmp_path: Path) -> None:
+    if place.open.__qualname__.startswith("_warehouse"):
+        pytest.skip("the file behind a simulation makes tables in one session at a time")
     with place.open(Interruption()) as session:
         if isinstance(session, PostgresSession):
             session.execute("drop schema if exists cohortsync cascade")

@@ -21,10 +21,11 @@ from engine.errors import CohortSyncError, EmptyExportError, IncompleteError, So
 from engine.payload.batch import RowCounter
 from engine.planning.conditions import NO_CONDITIONS
 from engine.planning.database.comparison import DatabaseComparison
-from engine.planning.database.engine import DatabaseEngine
+from engine.planning.database.engine import ExternalEngine
 from engine.planning.database.query_statements import POSTGRES_OTHERWISE, WHITE_SPACE
 from engine.planning.database.session import DatabaseSession
 from engine.planning.database.statements import Tables
+from engine.planning.database.tables import TableGenerations
 from engine.planning.database.uid_patterns import common_pattern
 from engine.planning.local_engine import LOCAL
 from engine.planning.profile import Inspection
@@ -90,7 +91,8 @@ class Asked:
             with opened(self.connection, SETTINGS, interruption) as found:
                 yield found
 
-        engine = DatabaseEngine(session, "marts", Tables("c"), 1)
+        generations = TableGenerations(Tables("c"), 1)
+        engine = ExternalEngine(session, "marts", "the database", generations)
         folder = self.connection.folder / f"{next(_folders)}"
         folder.mkdir()
         with engine.comparing(folder, replace(OPTIONS, interruption=stop)) as comparison:
