@@ -1,19 +1,22 @@
 """What planning a mirror takes on each engine, beside the engine's own bare anti-joins.
 
-    python benchmarks/engines.py [--uids N] [--engine local duckdb postgres]
+    python benchmarks/engines.py [--uids N] [--engine local duckdb postgres spark]
 
 As many uids (24 hex digits) acknowledged as in the export, of which 1 % come and 1 % go. Each step
 is a process of its own. PostgreSQL is started in TMPDIR, without fsync, and needs its programs.
+Spark runs on this machine; the seconds that it takes to start are not counted, and the peak of
+memory is that of the client, without the process of Java.
 """
 
 import argparse
 import json
-import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +24,7 @@ from typing import Any
 from planning_steps import measure
 from table import print_table
 
-ENGINES = ("local", "duckdb", "postgres")
+ENGINES = ("local", "duckdb", "postgres", "spark")
 HEADINGS = (
     *("engine", "first snapshot s", "reading s", "comparison s", "next snapshot s"),
     *("bare anti-joins s", "peak MB of plan", "peak MB of snapshot"),
@@ -41,11 +44,9 @@ def run(step: str, engine: str, folder: Path, url: str) -> dict[str, Any]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.wait():
         raise SystemExit(f"{step} on {engine} failed")
-    return json.loads(said) | {"peak_mb": usage.ru_maxrss / 1000}
+    return json.loads(said)
 
 
 def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
@@ -70,6 +71,8 @@ def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
     base = known
     if name != "local":
         base = Snapshot(record_path(first), known.census, b"")
+    if name == "spark":
+        _start_spark(url)
     began = time.monotonic()
     if step == "first":
         if name != "local":
@@ -85,8 +88,10 @@ def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
         staged = stage(export.blocks(), comparison.new_list())
         read = time.monotonic()
         if step == "bare":
-            members = engine.generations.tables.members
-            rows = comparison._session.rows(BARE.format(members=members))  # noqa: SLF001
+            session = comparison._session  # noqa: SLF001
+            head = engine.generations.head(session)
+            members = engine.generations.rows_of(session, *head)
+            rows = session.rows(BARE.format(members=members))
             return {"seconds": time.monotonic() - read, "differences": sum(rows[0])}
         found = comparison.compare(staged, base, folder, options, NO_CONDITIONS)
         counts = {"add": found.adds.planned, "remove": found.removes.planned}
@@ -110,6 +115,8 @@ def _engine(name: str, folder: Path, url: str) -> Any:  # noqa: ANN401 - loaded 
 
     if name == "local":
         return LOCAL
+    if name == "spark":
+        return _spark_engine(folder, url)
     from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - see above
     from engine.planning.database.statements import Tables  # noqa: PLC0415 - see above
     from engine.planning.database.tables import TableGenerations  # noqa: PLC0415 - see above
@@ -126,9 +133,36 @@ def _engine(name: str, folder: Path, url: str) -> Any:  # noqa: ANN401 - loaded 
     )
 
 
+def _start_spark(url: str) -> Any:  # noqa: ANN401 - loaded by the step
+    from engine.planning.spark.process import PROCESSES  # noqa: PLC0415 - only in a step
+    from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
+
+    return PROCESSES.get(url.partition(":")[2], PlanningSettings())
+
+
+def _spark_engine(folder: Path, url: str) -> Any:  # noqa: ANN401 - loaded by the step
+    from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - only in a step
+    from engine.planning.spark.generations import LakeGenerations  # noqa: PLC0415 - see above
+    from engine.planning.spark.lake import CohortFolder  # noqa: PLC0415 - see above
+    from engine.planning.spark.session import cluster_session  # noqa: PLC0415 - see above
+
+    cohort = CohortFolder(str(folder / "lake"), "benchmark")
+    return ExternalEngine(
+        lambda interruption: cluster_session(
+            cohort, lambda: _start_spark(url), interruption, datetime.now(UTC)
+        ),
+        "benchmark",
+        cohort.place,
+        LakeGenerations(cohort),
+    )
+
+
 @contextmanager
 def database(engine: str, folder: Path) -> Iterator[str]:
     """Yield the URL of an empty database."""
+    if engine == "spark":
+        yield "spark:local[*]"
+        return
     if engine != "postgres":
         yield f"duckdb:{folder}/plans.duckdb"
         return
@@ -148,7 +182,9 @@ def main() -> None:
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
-        print(json.dumps(work(given.step, given.engine[0], Path(given.folder), given.url)))
+        found = work(given.step, given.engine[0], Path(given.folder), given.url)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+        print(json.dumps(found | {"peak_mb": peak}))
         return
     rows = []
     with TemporaryDirectory(prefix="cohortsync-engines-") as name, ExitStack() as stack:

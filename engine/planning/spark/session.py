@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from engine.storage.uid_parquet import LOST
 
 if TYPE_CHECKING:  # Java is started only for what Spark itself has to do.
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
     from engine.planning.spark.process import SparkProcess
 
@@ -63,7 +64,6 @@ class ClusterSession:
     """The number of files of each table that was loaded."""
     _unread: dict[str, pa.Schema] = field(default_factory=dict)
     """Tables that have files which no query has read."""
-    _kept: "list[DataFrame]" = field(default_factory=list)
     _results: int = 0
     _idle: threading.Event = field(default_factory=threading.Event)
     """Set while no query runs."""
@@ -87,13 +87,11 @@ class ClusterSession:
 
     def make_table(self, name: str, query: str) -> None:
         """Make a temporary table of the rows of a query: it is computed once, on the executors."""
+        folder = self._new_folder()
         with self._named():
-            from pyspark import StorageLevel  # noqa: PLC0415 - an extra
-
-            # Queries that join it by uid need not distribute its rows again.
-            found = self._frame(query).persist(StorageLevel.DISK_ONLY)
-            self._kept.append(found)
-            found.createOrReplaceTempView(name)
+            found = self._frame(query)
+            found.write.parquet(self.cohort.url(folder))
+            self._show(name, found.schema, folder)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a small result."""
@@ -102,8 +100,7 @@ class ClusterSession:
 
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
         """Yield a large result, which Spark writes to the lake: memory here does not grow."""
-        self._results += 1
-        folder = f"{self.work}/result_{self._results}"
+        folder = self._new_folder()
         self.write(query, folder)
         yield from self.cohort.read(folder)
 
@@ -115,12 +112,15 @@ class ClusterSession:
     def show(self, name: str, columns: pa.Schema, folder: str) -> None:
         """Let queries read the Parquet files of a folder of the cohort as a table."""
         with self._named():
-            self._show(name, columns, folder)
+            self._show(name, _definition(columns), folder)
 
-    def _show(self, name: str, columns: pa.Schema, folder: str) -> None:
-        definition = columns_of(columns).replace("bytea", "binary")
-        found = self._driver().read.schema(definition).parquet(self.cohort.url(folder))
+    def _show(self, name: str, columns: "str | StructType", folder: str) -> None:
+        found = self._driver().read.schema(columns).parquet(self.cohort.url(folder))
         found.createOrReplaceTempView(name)
+
+    def _new_folder(self) -> str:
+        self._results += 1
+        return f"{self.work}/result_{self._results}"
 
     def analyze(self, table: str) -> None:
         """Do nothing: Spark knows the sizes of files."""
@@ -143,21 +143,14 @@ class ClusterSession:
                 return
 
     def close(self) -> None:
-        """Delete its files, and release what `make_table` keeps on the executors."""
+        """Delete what it has written, except generations."""
         if self._files or self._results:
             self.cohort.delete(self.work)
-        if not self._kept:
-            return
-        from engine.planning.spark.process import ERRORS  # noqa: PLC0415 - an extra
-
-        with suppress(*ERRORS):  # Spark may have ended.
-            for each in self._kept:
-                each.unpersist()
 
     def _frame(self, query: str) -> "DataFrame":
         spark = self._driver()
         for name, columns in self._unread.items():
-            self._show(name, columns, f"{self.work}/{name}")
+            self._show(name, _definition(columns), f"{self.work}/{name}")
         self._unread.clear()
         return spark.sql(query)
 
@@ -203,3 +196,8 @@ class ClusterSession:
                 f"files of a snapshot in {self.cohort.place} are lost or damaged", hint=LOST
             )
         return IncompleteError(f"Spark: {first_line(error)[:300]}", hint=_AGAIN)
+
+
+def _definition(columns: pa.Schema) -> str:
+    """Return the definition of columns as Spark writes it."""
+    return columns_of(columns).replace("bytea", "binary")
