@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FREE_IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')
 TEST_FILES := $(shell test "$(FREE_IN_MEMORY)" -gt 2000000 2>/dev/null && echo /dev/shm)
 
-.PHONY: demo test slow night browser recipes airflow captures lint bench clean
+.PHONY: demo test slow night browser recipes airflow spark captures lint bench clean
 
 demo: $(VENV)/.installed ## push 250,000 uids into the emulator at 300 requests a minute, and prove it
 	$(BIN)/cohortsync demo
@@ -33,6 +33,9 @@ recipes: $(VENV)/.installed-for-recipes ## what is in docs/, by the tools of Kub
 
 airflow: $(VENV)/.installed-for-tests $(VENV)-airflow/.installed ## the recipe for Airflow, in one
 	AIRFLOW_PYTHON=$(VENV)-airflow/bin/python $(BIN)/python -m pytest -m airflow -rs tests/system
+
+spark: $(VENV)/.installed-for-spark ## the comparison on Spark, on this machine; skipped without Java
+	$(BIN)/python -m pytest -n 0 -m "spark and not slow" -rs tests/shell
 
 captures: $(VENV)/.installed-for-tests ## write what commands print into README.md and docs/ anew
 	REWRITE_CAPTURES=1 $(BIN)/python -m pytest -k "commands_of_a_page or capture" tests/system/test_pages.py
@@ -65,6 +68,10 @@ $(VENV)/.installed-for-tests: pyproject.toml $(VENV)/.installed
 
 $(VENV)/.installed-for-recipes: pyproject.toml $(VENV)/.installed-for-tests
 	$(PIP) install --group recipes
+	touch $@
+
+$(VENV)/.installed-for-spark: pyproject.toml $(VENV)/.installed-for-tests
+	$(PIP) install --editable ".[spark]"
 	touch $@
 
 # Airflow pins hundreds of packages: it has an environment of its own.

@@ -17,7 +17,7 @@ from engine.source.sql.connection import Connection
 from exports import Export, Row
 
 SETTLE = 900.0
-ENGINES = {"duckdb": "duckdb", "postgresql": "postgres"}
+ENGINES = {"duckdb": "duckdb", "postgresql": "postgres", "spark": "spark"}
 """The engine of each scheme of a connection."""
 UIDS = [f"u{number:04}" for number in range(14)]
 
@@ -70,11 +70,19 @@ class Cohort:
             mirroring=MirrorSettings(settle_seconds=SETTLE, resend_over_nights=resend_over_nights),
         )
         if connection is not None:
-            engine: Any = ENGINES[connection.scheme]
-            planning = self.commands.planning
-            self.commands.planning = replace(planning, engine=engine, connection=connection.name)
-            self.commands.connections = {connection.name: connection}
+            self.compare_on(connection)
         self._pushes = 0
+
+    def compare_on(self, connection: Connection) -> None:
+        """Let an engine compare; a lake, if it needs one, is beside its files."""
+        engine: Any = ENGINES[connection.scheme]
+        self.commands.planning = replace(
+            self.commands.planning,
+            engine=engine,
+            connection=connection.name,
+            lake=str(connection.folder / "lake"),
+        )
+        self.commands.connections = {connection.name: connection}
 
     @property
     def snapshots(self) -> list[Path]:

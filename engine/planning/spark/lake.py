@@ -11,6 +11,7 @@ made the version with its number: of two machines that move a snapshot, one is r
 
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -186,6 +187,8 @@ class CohortFolder:
         """Delete a folder, if that is possible: another process tries again."""
         with suppress(*_ERRORS):
             self._files.delete_dir(folder)
+        if not is_url(self.root):  # There, folders are left without files.
+            shutil.rmtree(Path(self.root, folder), ignore_errors=True)
 
     def delete_abandoned(self, now: datetime) -> None:
         """Delete what sessions whose processes were killed have left a day ago."""

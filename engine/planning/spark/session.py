@@ -12,6 +12,7 @@ import pyarrow as pa
 from engine.errors import CohortSyncError, IncompleteError, LedgerError
 from engine.planning.database.statements import columns_of
 from engine.planning.spark.lake import CohortFolder, work_folder_at
+from engine.planning.spark.starting import first_line
 from engine.storage.computation import Interruption
 from engine.storage.uid_parquet import LOST
 
@@ -189,8 +190,6 @@ class ClusterSession:
             self._idle.set()
 
     def _failed(self, error: Exception) -> CohortSyncError:
-        from engine.planning.spark.process import first_line  # noqa: PLC0415 - an extra
-
         text = str(error)
         if self._process is not None and not self._process.is_alive:
             return IncompleteError("Spark has ended", hint=_AGAIN)

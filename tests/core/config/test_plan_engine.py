@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config.loading import load
+from engine.config.loading import Config, load
 from engine.errors import ConfigError
 
 WORKSPACE = """
@@ -23,13 +23,19 @@ url = "databricks://token@host"
 url = "trino://reader@host/hive"
 [connections.file]
 url = "duckdb:plans.duckdb"
+[connections.cluster]
+url = "spark://master:7077"
+[connections.here]
+url = "spark:local[*]"
+[connections.connect]
+url = "sc://master:15002"
 """
 
 
-def read(tmp_path: Path, plan: str) -> None:
+def read(tmp_path: Path, plan: str) -> Config:
     path = tmp_path / "config.toml"
     path.write_text(f"{WORKSPACE}[plan]\n{plan}\n")
-    load(path, need_credentials=False, environ={})
+    return load(path, need_credentials=False, environ={})
 
 
 @pytest.mark.parametrize(
@@ -41,8 +47,22 @@ def read(tmp_path: Path, plan: str) -> None:
         ('engine = "postgres"\nconnection = "file"', "should name a postgresql: connection"),
         ('engine = "snowflake"\nconnection = "big"', "should name a snowflake: connection"),
         ('engine = "bigquery"\nconnection = "snow"', "should name a bigquery: connection"),
-        ('engine = "snowflake"\nconnection = "lake"', 'compare with engine = "spark"'),
-        ('engine = "postgres"\nconnection = "trino"', 'compare with engine = "local"'),
+        ('engine = "snowflake"\nconnection = "lake"', 'compare with engine = "local" or'),
+        (
+            'engine = "postgres"\nconnection = "trino"',
+            "names a trino: connection, which can be read",
+        ),
+        ('engine = "spark"\nconnection = "marts"', "should name a spark: connection"),
+        ('engine = "spark"\nconnection = "connect"', "should name a spark: connection"),
+        ('engine = "spark"\nconnection = "here"', "`plan.engine` needs `plan.lake`"),
+        (
+            'engine = "spark"\nconnection = "here"\nlake = "a[1]"',
+            r"`plan.lake` may not contain \[",
+        ),
+        (
+            'engine = "spark"\nconnection = "here"\nlake = "s3a://key:secret@bucket/a"',
+            "may have no credentials",
+        ),
         ('engine = "oracle"', "`plan.engine` should be"),
     ],
 )
@@ -59,7 +79,16 @@ def test_an_engine_without_its_database_is_refused(tmp_path: Path, plan: str, pr
         'engine = "postgres"\nconnection = "marts"',
         'engine = "snowflake"\nconnection = "snow"',
         'engine = "bigquery"\nconnection = "big"',
+        'engine = "spark"\nconnection = "here"\nlake = "lake"',
+        'engine = "spark"\nconnection = "cluster"\nlake = "s3a://bucket/cohortsync"',
     ],
 )
 def test_an_engine_with_its_database_is_read(tmp_path: Path, plan: str) -> None:
     read(tmp_path, plan)
+
+
+def test_the_master_and_a_lake_beside_the_configuration_are_found(tmp_path: Path) -> None:
+    config = read(tmp_path, 'engine = "spark"\nconnection = "here"\nlake = "lake"')
+    assert config.planning.lake == str(tmp_path / "lake")
+    assert config.connections["here"].spark_master == "local[*]"
+    assert config.connections["cluster"].spark_master == "spark://master:7077"

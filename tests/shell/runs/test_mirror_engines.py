@@ -1,16 +1,16 @@
 """Nights of mirrors whose exports are compared in a database, with faults and deaths."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from listed_members import adopt, reconcile
 from mirror_nights import fine_runs, mirror_runs
-from mirrored_cohort import ENGINES, SETTLE, UIDS, Cohort, MirrorRun
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from whole_push import COHORT, Death
 
 from engine.errors import ExitStatus
@@ -22,12 +22,21 @@ from engine.source.sql.connection import Connection
 from postgres_server import PostgresServer
 
 
-@pytest.fixture(params=["duckdb", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "duckdb",
+        pytest.param("postgres", marks=pytest.mark.slow),
+        pytest.param("spark", marks=pytest.mark.spark),
+    ]
+)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Connection:
-    """Return a connection to a database of the test's own."""
+    """Return a connection to a database, or a lake, of the test's own."""
     if request.param == "duckdb":
         pytest.importorskip("duckdb")
         return Connection("warehouse", f"duckdb:{tmp_path}/plans.duckdb", tmp_path)
+    if request.param == "spark":
+        request.getfixturevalue("spark")
+        return Connection("cluster", "spark:local[2]", tmp_path)
     server: PostgresServer = request.getfixturevalue("postgres")
     _clear(server)
     return Connection("warehouse", server.url, tmp_path)
@@ -53,10 +62,12 @@ def test_after_a_fault_free_run_the_members_are_the_export(
     resends: int,
 ) -> None:
     with TemporaryDirectory() as name:
-        if database.path is None:
-            _clear(request.getfixturevalue("postgres"))
-        else:
+        if database.path is not None:
             database.path.unlink(missing_ok=True)
+        elif database.scheme == "spark":
+            shutil.rmtree(database.folder / "lake", ignore_errors=True)
+        else:
+            _clear(request.getfixturevalue("postgres"))
         cohort = Cohort(Path(name), resend_over_nights=resends, connection=database)
         for mirror_run in troubled:
             cohort.carry_out(mirror_run)
@@ -186,7 +197,10 @@ def test_rows_that_another_program_has_changed_are_noticed(
 ) -> None:
     mirrored(cohort, UIDS[:6])
     cohort.commands.machine.pause(SETTLE)
-    execute(database, "delete from cohortsync.{members} where state = 1")
+    if database.scheme == "spark":
+        _lose_rows(database.folder / "lake")
+    else:
+        execute(database, "delete from cohortsync.{members} where state = 1")
     before = len(cohort.scripted_server.arrived)
     noticed = cohort.commands.mirror(UIDS[:6])
     assert noticed.exit_status is ExitStatus.USAGE
@@ -195,7 +209,10 @@ def test_rows_that_another_program_has_changed_are_noticed(
     assert len(cohort.scripted_server.arrived) == before
     [(_, problem)] = cohort.commands.look(lambda store: store.verify_all())
     assert problem is not None
-    execute(database, "drop table cohortsync.{members}")
+    if database.scheme == "spark":
+        shutil.rmtree(database.folder / "lake")
+    else:
+        execute(database, "drop table cohortsync.{members}")
     lost = cohort.commands.mirror(UIDS[:6])
     assert lost.error is not None
     assert "was lost" in lost.error.message
@@ -209,10 +226,7 @@ def test_a_cohort_moves_from_files_into_a_database_and_not_back(
     cohort = Cohort(tmp_path / "cohort")
     mirrored(cohort, UIDS[:6])
     planning = cohort.commands.planning
-    cohort.commands.planning = replace(
-        planning, engine=ENGINES[database.scheme], connection=database.name
-    )
-    cohort.commands.connections = {database.name: database}
+    cohort.compare_on(database)
     mirrored(cohort, UIDS[2:8], UIDS[3:9])
     assert [path.suffix for path in cohort.snapshots] == [".parquet", ".json", ".json"]
     cohort.commands.machine.pause(SETTLE)
@@ -223,6 +237,13 @@ def test_a_cohort_moves_from_files_into_a_database_and_not_back(
     assert refused.error is not None
     assert "is kept in a database" in refused.error.message
     assert "plan.engine" in str(refused.error.hint)
+
+
+def _lose_rows(lake: Path) -> None:
+    """Write the files of a generation anew, without rows."""
+    for path in lake.glob("*/0*/*.parquet"):
+        pq.write_table(pq.read_schema(path).empty_table(), path)
+        path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
 
 
 def execute(database: Connection, statement: str) -> None:
