@@ -101,11 +101,8 @@ _SCHEMES = {
     "bigquery": ("bigquery",),
 }
 """The schemes of the connections of each engine."""
-_UNSAFE = {
-    "databricks": 'compare with engine = "spark", in a lake',
-    "trino": 'compare with engine = "local", and read the export by a query',
-}
-"""What to do instead on databases whose transactions are of one table, by scheme."""
+_UNSAFE = ("databricks", "trino")
+"""Schemes of databases whose transactions are of one table."""
 _GLOB = frozenset("{}[]*?\\")
 """Characters that Spark reads as a pattern of names."""
 
@@ -127,11 +124,12 @@ def check_engine(
     if found is None:
         if not file.tables.holds(("connections", settings.connection)):
             file.tables.refuse(at, f"names no table of `connections`: {settings.connection}")
-    elif instead := _UNSAFE.get(found.scheme):
+    elif found.scheme in _UNSAFE:
         file.tables.refuse(
             at,
             f"names a {found.scheme}: connection, which can be read but cannot keep snapshots: a "
-            f"transaction there is of one table, and a snapshot moves in several; {instead}",
+            "transaction there is of one table, and a snapshot moves in four; compare with engine "
+            '= "local" or "spark", and read the export by a query',
         )
     elif found.scheme not in schemes:
         clause = f'should name a {schemes[0]}: connection, as engine = "{settings.engine}"'
