@@ -17,7 +17,7 @@ from engine.config.queries import read_query_source
 from engine.config.toml_settings import NOT_A_KEY
 from engine.config.variables import Keys
 from engine.errors import UsageError
-from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
+from engine.model.cohort import Action, Cohort, TextProblem, id_problem, name_problem, text_problem
 from engine.model.setting_values import (
     SHOULD_BE_COMMAND,
     SHOULD_BE_DURATION,
@@ -141,6 +141,11 @@ class CohortSettings:
     """Uids that are always left out."""
     query: Query | None = field(default=None, metadata=NOT_A_KEY)
     """The query whose result is read in place of files."""
+
+    @property
+    def push_action(self) -> Action | None:
+        """What a push of its export does; None for a cohort that is mirrored."""
+        return None if self.mode in {"mirror", "changes"} else Action(self.mode)
 
     @property
     def cohort(self) -> Cohort:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -25,7 +25,7 @@ from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.settings import GuardSettings
-from engine.planning.staging import stage
+from engine.planning.staging import stage, stage_changes
 from engine.planning.timetable import sent_at
 from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
@@ -56,6 +56,7 @@ from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.computation import Interruption
 
+T = TypeVar("T")
 _DAY_NS = 86_400_000_000_000
 
 
@@ -124,7 +125,7 @@ class Planner:
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._guards.uid_pattern)
         excluded = await self._stage_excluded(comparison)
-        staged = await self._stage(state, folder, comparison, inspection)
+        staged, removals = await self._stage(state, folder, comparison, inspection)
         await self._precedence.compare()
         self._switch.refuse_if_pulled()
         snapshot = base.snapshot
@@ -132,8 +133,10 @@ class Planner:
         if base.is_blank and recent.seconds:
             recent = replace(recent, waiting=HeldChanges(adds=True, removes=True))
         rejections = await self._rejections()
-        resend = await self._slice(staged, snapshot)
-        conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
+        resend = None if removals else await self._slice(staged, snapshot)
+        conditions = Conditions(
+            *(recent.runs, recent.waiting, rejections, resend, excluded, removals)
+        )
         found = await self._compare(comparison, staged, snapshot, folder, conditions)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
@@ -164,9 +167,13 @@ class Planner:
         folder: Path,
         comparison: EngineComparison,
         inspection: Inspection,
-    ) -> Staged:
-        """Read the export to its end; keep its uids, and write their places to `folder`."""
+    ) -> tuple[Staged, Staged | None]:
+        """Read the export to its end; keep its uids, and write their places to `folder`.
+
+        The rows of a list of changes that say remove are in a list of their own.
+        """
         request = self._request
+        kept = [comparison.new_list() for _ in range(2 if request.spec.lists_changes else 1)]
         loop = asyncio.get_running_loop()
 
         def enter_skipped(block: Block) -> None:
@@ -176,15 +183,16 @@ class Planner:
             entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        def write(blocks: Iterator[Block]) -> Staged:
+        def write(blocks: Iterator[Block]) -> tuple[Staged, Staged | None]:
             with open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                return stage(blocks, rows, counts=self._counts, observe=observe)
+                if request.spec.lists_changes:
+                    return stage_changes(blocks, *kept, counts=self._counts, observe=observe)
+                return stage(blocks, *kept, counts=self._counts, observe=observe), None
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
-        rows = comparison.new_list()
         is_complete = False
         try:
             staged = await self._read(request.source.blocks(), write)
@@ -214,16 +222,14 @@ class Planner:
         with about_exclusion():
             return await self._read(blocks, lambda read: stage(read, rows))
 
-    async def _read(
-        self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]
-    ) -> Staged:
+    async def _read(self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], T]) -> T:
         """Pass the blocks to `write` in a thread; after a stop it writes no more.
 
         Raises `IncompleteError` as soon as a stop comes.
         """
         permission = WritePermission()
 
-        def work() -> Staged:
+        def work() -> T:
             with permission.held():
                 return write(permission.released_between(self._until_stop(blocks)))
 
@@ -260,9 +266,9 @@ class Planner:
         conditions: Conditions,
     ) -> Comparison:
         known = base.census.total if base else 0
-        self._note(
-            f"comparing {counted(staged.uids, 'uid')} with the {known:,} of the last snapshot"
-        )
+        removals = conditions.removals
+        uids = staged.uids + (removals.uids if removals else 0)
+        self._note(f"comparing {counted(uids, 'uid')} with the {known:,} of the last snapshot")
         return await compute_or_stop(
             lambda interruption: comparison.compare(
                 staged, base, folder, self._store.compute_options(interruption), conditions
@@ -311,6 +317,7 @@ class Planner:
             "settle_seconds": ceil(settle * 10) / 10,
             "done_at": future_timestamp(now + ceil(max(seconds, settle) * 1e9)),
             "resend_requests": weights[Operation.RESEND].requests,
+            "lists_changes": self._request.spec.lists_changes,
             "resend_nights": -(-base.census.members // resent) if resent and base else None,
         }
 
@@ -353,5 +360,6 @@ class Planner:
             name=request.cohort.name,
             last_name=last_name,
             excluded=found.excluded,
+            lists_changes=request.spec.lists_changes,
             backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )
