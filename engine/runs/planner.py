@@ -57,6 +57,10 @@ from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.computation import Interruption
 
 T = TypeVar("T")
+_PARTIAL = (
+    "the snapshot is of lists of changes alone: members that no list has named stay; "
+    "`cohortsync snapshot reconcile` takes over a list of all members"
+)
 _DAY_NS = 86_400_000_000_000
 
 
@@ -203,15 +207,19 @@ class Planner:
 
     async def _notes(self) -> list[str]:
         """Return further notes to read before anything is sent."""
+        notes: list[str] = []
         pushed = await self._ledger.runs.unrecorded_pushes(self._key)
+        is_whole_list = not self._request.spec.lists_changes
+        if is_whole_list and await self._ledger.plans.is_partial(self._key):
+            notes = [_PARTIAL]
         if not pushed:
-            return []
+            return notes
         others = f" and {len(pushed) - 1} more" if len(pushed) > 1 else ""
         note = (
             f"run {pushed[0]}{others} pushed into this cohort, of which no snapshot knows: "
             "`cohortsync snapshot adopt` takes over what was pushed"
         )
-        return [note]
+        return [*notes, note]
 
     async def _stage_excluded(self, comparison: EngineComparison) -> Staged | None:
         """Read the exclusion list to its end, and keep its uids; None without one."""

@@ -174,6 +174,9 @@ class PlanStore(Protocol):
     async def last_mirror(self, key: CohortKey) -> LastMirror | None:
         """Return the last mirror, with which the guards compare an export."""
 
+    async def is_partial(self, key: CohortKey) -> bool:
+        """Return whether a snapshot is of lists of changes alone."""
+
     async def resent_through(self, key: CohortKey) -> str | None:
         """Return the member that the last slice of resent members ended with."""
 

@@ -6,6 +6,7 @@ Each is a function on a connection, inside its caller's transaction.
 import json
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
 from engine.ledger.plan_records import LastMirror, OperationCounts, PlanRecord, Rejection
 from engine.ledger.sqlite.runs import record_changes
@@ -133,20 +134,38 @@ def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | 
         "WHERE batch.run = run.run AND (state = 'accepted' OR may_have_been_applied)))"
     )
     found = connection.execute(
-        f"SELECT run, status, cohort_name, cohort_description, profile {counting} "
-        "ORDER BY run DESC LIMIT 1",
+        f"SELECT run, status, cohort_name, cohort_description {counting} ORDER BY run DESC LIMIT 1",
         key.values,
     ).fetchone()
     if found is None:
         return None
-    exported = connection.execute(
-        f"SELECT exported_utc_ns {counting} AND exported_utc_ns IS NOT NULL "
-        "ORDER BY run DESC LIMIT 1",
+
+    def latest(column: str, unknown: str) -> Any:  # noqa: ANN401 - the value of a column
+        """Return the last value that is known: a list of changes may have been empty."""
+        row = connection.execute(
+            f"SELECT {column} {counting} AND {column} IS NOT {unknown} ORDER BY run DESC LIMIT 1",
+            key.values,
+        ).fetchone()
+        return row and row[0]
+
+    run, status, name, description = found
+    left = 0 if status in {"finished", "shadow"} else _additions_left(connection, run)
+    profile = json.loads(latest("profile", "'{}'") or "{}")
+    return LastMirror(name, description, profile, latest("exported_utc_ns", "NULL"), left)
+
+
+def is_partial(connection: sqlite3.Connection, key: CohortKey) -> bool:
+    """Return whether a snapshot is of lists of changes alone: then it does not know all members."""
+    (found,) = connection.execute(
+        "WITH ended AS (SELECT coalesce(json_extract(forecast, '$.lists_changes'), 0) AS of_changes"
+        " FROM run JOIN plan USING (run) WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
+        "AND status IN ('finished', 'shadow') UNION ALL SELECT 0 FROM generation "
+        "WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
+        "AND origin IN ('import', 'reconcile', 'assume-empty')) "
+        "SELECT coalesce(min(of_changes), 0) FROM ended",
         key.values,
     ).fetchone()
-    run, status, name, description, profile = found
-    left = 0 if status in {"finished", "shadow"} else _additions_left(connection, run)
-    return LastMirror(name, description, json.loads(profile), exported and exported[0], left)
+    return bool(found)
 
 
 def _additions_left(connection: sqlite3.Connection, run: int) -> int:
@@ -212,6 +231,7 @@ class PlanStore(Store):
     seals = in_transaction(seals)
     close = in_transaction(close_plan)
     last_mirror = by_reader(last_mirror)
+    is_partial = by_reader(is_partial)
     resent_through = by_reader(resent_through)
     rejections = by_reader(rejections)
     next_place = in_transaction(next_place)
