@@ -81,11 +81,19 @@ class DatabaseComparison:
         table = self._base_table(base)
         session.new_table("rejections", REJECTIONS)
         session.load("rejections", conditions.rejections)
+        removals = conditions.removals
         excluded = conditions.excluded and conditions.excluded.spool
         lists = [_table(staged.spool), _table(excluded or self.new_list())]
         for each in (*lists, "rejections"):
             session.analyze(each)
-        session.make_table("desired", statements.desired(*lists))
+        if removals is None:
+            session.make_table("desired", statements.desired(*lists))
+            removed = statements.removes(table, conditions)
+        else:
+            session.make_table("said", statements.said(lists[0], _table(removals.spool)))
+            session.analyze("said")
+            session.make_table("desired", statements.said_to_add(lists[1]))
+            removed = statements.said_to_remove(table, conditions)
         session.analyze("desired")
         [(uids, rows)] = session.rows(statements.DESIRED_COUNTS)
         to_add = OperationFile(operation_path(folder, Operation.ADD), ADDS, files)
@@ -93,12 +101,18 @@ class DatabaseComparison:
             to_add.write(batch.cast(CHANGES))
         to_remove = OperationFile(operation_path(folder, Operation.REMOVE), OPERATION, files)
         lost = 0
-        for batch in session.batches(statements.removes(table, conditions)):
+        for batch in session.batches(removed):
             to_remove.write(batch.cast(CHANGES))
             lost += pc.sum(pc.equal(batch["was"], int(UidState.IN))).as_py() or 0
         adds, removes = to_add.finish(), to_remove.finish()
         unchanged = uids - adds.planned - adds.known
-        if base is not None and base.census.members != unchanged + lost:
+        left_out, duplicate = staged.uids - rows, rows - uids
+        if removals is not None:
+            [(away, left_out)] = session.rows(statements.said_counts(table))
+            unchanged += away
+            changed = adds.planned + adds.known + removes.planned + removes.known
+            duplicate = staged.uids + removals.uids - changed - unchanged - left_out
+        elif base is not None and base.census.members != unchanged + lost:
             raise LedgerError(
                 f"the database has {unchanged + lost:,} members in the snapshot that was made with "
                 f"{base.census.members:,}: another program has changed it",
@@ -106,9 +120,7 @@ class DatabaseComparison:
             )
         resend = conditions.resend if base is not None else None
         resends, through = self._resend(table, folder, resend)
-        return Comparison(
-            adds, removes, unchanged, rows - uids, resends, through, staged.uids - rows
-        )
+        return Comparison(adds, removes, unchanged, duplicate, resends, through, left_out)
 
     def _resend(
         self, table: str, folder: Path, resend: Resend | None

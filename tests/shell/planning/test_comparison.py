@@ -65,13 +65,15 @@ def test_a_comparison_is_what_the_model_says(case: Case) -> None:
         assert uids_of(found.resends) == [member.uid.decode() for member in cut]
         is_cut = case.resend is not None and len(cut) == case.resend.most
         assert found.resent_through == (cut[-1] if is_cut else None)
-        wanted = case.wanted
-        assert found.excluded == sum(uid not in wanted for uid in case.export)
-        assert found.duplicate == len(case.export) - found.excluded - len(wanted)
-        assert found.unchanged == sum(
-            case.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
+        left_out = case.left_out
+        assert found.excluded == sum(uid in left_out for uid in case.export)
+        assert found.duplicate == len(case.export) - found.excluded - len(
+            set(case.export) - left_out
         )
-        parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
+        assert found.unchanged == len(case.unchanged)
+        parts = [found.duplicate, found.unchanged, found.adds.planned, found.adds.known]
+        if case.removals is not None:
+            parts += [found.removes.planned, found.removes.known]
         assert sum(parts) + found.excluded == len(case.export)
         left = {path.name for path in Path(name).iterdir()} - {"base.parquet"}
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
@@ -106,7 +108,10 @@ def test_a_fold_moves_only_what_may_have_changed(case: Case, data: st.DataObject
                     OperationUids(Operation.REMOVE, {0: found.removes.path}),
                 ]
                 recent = [*case.recent, THIS_RUN]
-                changes = RunChanges(THIS_RUN, operations, outcomes, recent)
+                changes = RunChanges(
+                    *(THIS_RUN, operations, outcomes, recent),
+                    absent_is_unknown=case.removals is not None,
+                )
                 after = fold(base, changes, folder / "next.parquet", OPTIONS)
             assert known_in(after.path) == expected
         states = [state for state, _ in expected.values()]
