@@ -1,22 +1,19 @@
 """A mirror's plan: the export is staged, compared with the snapshot, and judged by the guards."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import EmptyExportError
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.records import NO_BATCH, RowsRead, RunState
+from engine.ledger.records import RunState
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.quantity import counted
 from engine.pacing.hourly_ceiling import HourlyCeiling
-from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
@@ -25,12 +22,11 @@ from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.settings import GuardSettings
-from engine.planning.staging import stage, stage_changes
 from engine.planning.timetable import sent_at
 from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
-from engine.runs.exports import about_exclusion
-from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
+from engine.runs.export_staging import ExportStaging
+from engine.runs.interruptible import compute_or_stop
 from engine.runs.plan_values import (
     counts_of,
     kept_member,
@@ -42,7 +38,7 @@ from engine.runs.plan_values import (
 )
 from engine.runs.ports import EngineComparison, Ledger
 from engine.snapshot.baseline import Base
-from engine.snapshot.export_places import open_places
+from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.records import (
     Comparison,
     HeldChanges,
@@ -50,13 +46,10 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block
-from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
-from engine.source.source_file import describe_files, newest_utc_ns
+from engine.source.source_file import newest_utc_ns
 from engine.storage.computation import Interruption
 
-T = TypeVar("T")
 _PARTIAL = (
     "the snapshot is of lists of changes alone: members that no list has named stay; "
     "`cohortsync snapshot reconcile` takes over a list of all members"
@@ -99,6 +92,7 @@ class Planner:
         self, request: MirrorRequest, context: RunContext, ledger: Ledger, store: SnapshotStore
     ) -> None:
         self._request = request
+        self._context = context
         self._config = context.config
         self._guards = request.guards or context.config.guards
         self._key = context.key
@@ -109,7 +103,6 @@ class Planner:
         self._engine = context.engine
         self._ledger = ledger
         self._store = store
-        self._counts = RowCounter()
 
     async def plan(self, state: RunState, base: Base) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
@@ -128,8 +121,11 @@ class Planner:
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._guards.uid_pattern)
-        excluded = await self._stage_excluded(comparison)
-        staged, removals = await self._stage(state, folder, comparison, inspection)
+        staging = ExportStaging(self._context, self._ledger, comparison)
+        excluded = None if request.exclude is None else await staging.excluded(request.exclude)
+        staged, removals = await staging.export(
+            *(request.source, request.spec, state.run.number, folder, inspection)
+        )
         await self._precedence.compare()
         self._switch.refuse_if_pulled()
         snapshot = base.snapshot
@@ -159,51 +155,24 @@ class Planner:
             {
                 **self._forecast(found, snapshot, recent),
                 "sample": samples(found),
+                **await self._partiality(base),
                 "notes": [*base.notes, *await self._notes(), *unchecked(verdicts)],
             },
         )
         await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
         return record
 
-    async def _stage(
-        self,
-        state: RunState,
-        folder: Path,
-        comparison: EngineComparison,
-        inspection: Inspection,
-    ) -> tuple[Staged, Staged | None]:
-        """Read the export to its end; keep its uids, and write their places to `folder`.
+    async def _partiality(self, base: Base) -> dict[str, bool]:
+        """Return whether uids that the snapshot will not have may be members, as far as is known.
 
-        The rows of a list of changes that say remove are in a list of their own.
+        An export of all members settles it: as after the first one, what it does not name is out.
         """
-        request = self._request
-        kept = [comparison.new_list() for _ in range(2 if request.spec.lists_changes else 1)]
-        loop = asyncio.get_running_loop()
-
-        def enter_skipped(block: Block) -> None:
-            if not block.skipped:
-                return
-            rows = [SkippedRows(block.file, run) for run in block.skipped]
-            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
-            asyncio.run_coroutine_threadsafe(entry, loop).result()
-
-        def write(blocks: Iterator[Block]) -> tuple[Staged, Staged | None]:
-            with open_places(folder) as places:
-                observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                if request.spec.lists_changes:
-                    return stage_changes(blocks, *kept, counts=self._counts, observe=observe)
-                return stage(blocks, *kept, counts=self._counts, observe=observe), None
-
-        read = files_of(request.source)
-        what = describe_files(read) if read else ", ".join(request.spec.names)
-        self._note(f"reading the export: {what}")
-        is_complete = False
-        try:
-            staged = await self._read(request.source.blocks(), write)
-            is_complete = True
-        finally:  # However it ends: the skipped rows are in the ledger already.
-            await self._enter_reading(state, is_complete=is_complete)
-        return staged
+        spec = self._request.spec
+        is_known = base.is_blank or not (spec.lists_changes or isinstance(spec, GenerationSpec))
+        if is_known:
+            return {"is_partial": False}
+        is_first = base.snapshot is None
+        return {"is_partial": is_first or await self._ledger.plans.is_partial(self._key)}
 
     async def _notes(self) -> list[str]:
         """Return further notes to read before anything is sent."""
@@ -220,44 +189,6 @@ class Planner:
             "`cohortsync snapshot adopt` takes over what was pushed"
         )
         return [*notes, note]
-
-    async def _stage_excluded(self, comparison: EngineComparison) -> Staged | None:
-        """Read the exclusion list to its end, and keep its uids; None without one."""
-        if self._request.exclude is None:
-            return None
-        blocks = excluded_blocks(self._request.exclude)
-        rows = comparison.new_list()
-        with about_exclusion():
-            return await self._read(blocks, lambda read: stage(read, rows))
-
-    async def _read(self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], T]) -> T:
-        """Pass the blocks to `write` in a thread; after a stop it writes no more.
-
-        Raises `IncompleteError` as soon as a stop comes.
-        """
-        permission = WritePermission()
-
-        def work() -> T:
-            with permission.held():
-                return write(permission.released_between(self._until_stop(blocks)))
-
-        return await read_or_stop(work, self._switch, permission)
-
-    def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Yield blocks; raise `IncompleteError` after a stop."""
-        try:
-            for block in self._precedence.reading(blocks):
-                self._switch.refuse_if_pulled()
-                yield block
-        except EmptyExportError:
-            return  # The `empty` guard reports this.
-
-    async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
-        """Record how much of the export has been read."""
-        counts = self._counts
-        rows = RowsRead(counts.records, counts.blank, counts.invalid, is_complete)
-        files = files_of(self._request.source)
-        await self._ledger.runs.enter_rows_read(state.run.number, rows, files)
 
     @property
     def _exported_utc_ns(self) -> int | None:

@@ -175,7 +175,7 @@ class PlanStore(Protocol):
         """Return the last mirror, with which the guards compare an export."""
 
     async def is_partial(self, key: CohortKey) -> bool:
-        """Return whether a snapshot is of lists of changes alone."""
+        """Return whether uids that a cohort's snapshot does not have may be members."""
 
     async def resent_through(self, key: CohortKey) -> str | None:
         """Return the member that the last slice of resent members ended with."""

@@ -502,7 +502,7 @@ class Pushes:
                 self.scripted_server.session(timeout)
             ),
         }
-        for place in ("engine.runs.planner", "engine.runs.transfer"):
+        for place in ("engine.runs.export_staging", "engine.runs.transfer"):
             stack.enter_context(patch(f"{place}.read_or_stop", lambda read, *_: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))

@@ -125,16 +125,20 @@ def close_plan(connection: sqlite3.Connection, run: int) -> None:
     connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))
 
 
+# A run whose every request the API refused has mirrored nothing.
+_COUNTING = (
+    "FROM run JOIN plan USING (run) WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
+    "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch "
+    "WHERE batch.run = run.run AND (state = 'accepted' OR may_have_been_applied)))"
+)
+"""Selects the mirrors of a cohort that later ones go by."""
+
+
 def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | None:
     """Return the last mirror, with which the guards compare an export."""
-    # A run whose every request the API refused has mirrored nothing.
-    counting = (
-        "FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
-        "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch "
-        "WHERE batch.run = run.run AND (state = 'accepted' OR may_have_been_applied)))"
-    )
     found = connection.execute(
-        f"SELECT run, status, cohort_name, cohort_description {counting} ORDER BY run DESC LIMIT 1",
+        f"SELECT run, status, cohort_name, cohort_description {_COUNTING} "
+        "ORDER BY run DESC LIMIT 1",
         key.values,
     ).fetchone()
     if found is None:
@@ -143,7 +147,7 @@ def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | 
     def latest(column: str, unknown: str) -> Any:  # noqa: ANN401 - the value of a column
         """Return the last value that is known: a list of changes may have been empty."""
         row = connection.execute(
-            f"SELECT {column} {counting} AND {column} IS NOT {unknown} ORDER BY run DESC LIMIT 1",
+            f"SELECT {column} {_COUNTING} AND {column} IS NOT {unknown} ORDER BY run DESC LIMIT 1",
             key.values,
         ).fetchone()
         return row and row[0]
@@ -155,14 +159,15 @@ def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | 
 
 
 def is_partial(connection: sqlite3.Connection, key: CohortKey) -> bool:
-    """Return whether a snapshot is of lists of changes alone: then it does not know all members."""
+    """Return whether uids that a cohort's snapshot does not have may be members.
+
+    The first list of changes says nothing of them, until a list of all members is taken over.
+    """
     (found,) = connection.execute(
-        "WITH ended AS (SELECT coalesce(json_extract(forecast, '$.lists_changes'), 0) AS of_changes"
-        " FROM run JOIN plan USING (run) WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
-        "AND status IN ('finished', 'shadow') UNION ALL SELECT 0 FROM generation "
+        "SELECT coalesce((SELECT json_extract(forecast, '$.is_partial') "  # noqa: S608 - our own words
+        f"{_COUNTING} ORDER BY run DESC LIMIT 1), 0) AND NOT EXISTS (SELECT 1 FROM generation "
         "WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
-        "AND origin IN ('import', 'reconcile', 'assume-empty')) "
-        "SELECT coalesce(min(of_changes), 0) FROM ended",
+        "AND origin IN ('import', 'reconcile'))",
         key.values,
     ).fetchone()
     return bool(found)
