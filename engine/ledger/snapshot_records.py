@@ -28,8 +28,6 @@ class Unfolded:
     last_attempt: int
     folded_attempt: int
     """The last attempt that the snapshot includes."""
-    lists_changes: bool = False
-    """Whether it is of a list of changes, which also removes uids that no snapshot knows."""
 
 
 @dataclass(frozen=True, slots=True)

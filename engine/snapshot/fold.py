@@ -37,8 +37,6 @@ class RunChanges:
     """Disjoint; uids without an outcome are unchanged."""
     recent_runs: Sequence[int]
     """A uid that is out is kept as long as its run is one of these."""
-    absent_is_unknown: bool = False
-    """Whether a uid that the snapshot does not have may have been a member."""
 
 
 def fold(
@@ -53,36 +51,31 @@ def fold(
         for rows in options.interruption.until_tripped(changed_states(changes)):
             spool.write(rows)
         spool.finish()
-        next_of = partial(_next, changes, np.array(changes.recent_runs, np.int32))
+        next_of = partial(_next, changes.run, np.array(changes.recent_runs, np.int32))
         changed = Changes(Side(spool, lowest_states))
         return rewrite(changed, base, next_of, target, options)
 
 
 def _next(
-    changes: RunChanges,
-    recent: npt.NDArray[np.int32],
-    known: Known,
-    change: npt.NDArray[np.uint8],
+    run: int, recent: npt.NDArray[np.int32], known: Known, change: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """Return the states after a run.
 
     A uid may be in an export twice: of two outcomes the certain one counts. An operation that may
     have been applied has changed nothing if the uid was already in that state. It still counts as
-    sent, since an operation that reverses it has to wait.
+    sent, since an operation that reverses it has to wait. A uid that was not known may have been a
+    member: somebody else may have added it.
     """
-    was_out = known.state == UidState.OUT
-    if not changes.absent_is_unknown:
-        was_out |= ~known.is_known
     state = np.select(
         [
             change == NO_CHANGE,
             (change == UidState.MAY_BE_IN) & (known.state == UidState.IN),
-            (change == UidState.MAY_BE_OUT) & was_out,
+            (change == UidState.MAY_BE_OUT) & (known.state == UidState.OUT),
         ],
         [known.state, known.state, np.uint8(UidState.OUT)],
         change,
     )
-    runs = np.where(change == NO_CHANGE, known.run, np.int32(changes.run))
+    runs = np.where(change == NO_CHANGE, known.run, np.int32(run))
     is_forgotten = (state == UidState.OUT) & ~np.isin(runs, recent)
     return np.where(is_forgotten, np.uint8(0), state), runs
 

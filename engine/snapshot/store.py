@@ -321,10 +321,7 @@ class SnapshotStore:
         """Return what a run has changed by `outcomes`."""
         folder = self.plan_folder(run.name)
         operations = [kept_uids(folder, each) for each in (Operation.ADD, Operation.REMOVE)]
-        recent_runs = [*recent.runs, run.run]
-        return RunChanges(
-            *(run.run, operations, outcomes, recent_runs), absent_is_unknown=run.lists_changes
-        )
+        return RunChanges(run.run, operations, outcomes, [*recent.runs, run.run])
 
     def compute_options(self, interruption: Interruption) -> ComputeOptions:
         """Return the options of a computation on snapshots."""

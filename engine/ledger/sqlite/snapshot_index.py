@@ -95,17 +95,11 @@ def _followed(
 ) -> list[Unfolded]:
     rows = connection.execute(
         "SELECT run, name, (SELECT coalesce(max(id), 0) FROM attempt AS a WHERE a.run = run.run) "  # noqa: S608 - our own words
-        "AS last, attempt, (SELECT coalesce(json_extract(forecast, '$.lists_changes'), 0) "
-        "FROM plan WHERE plan.run = run.run) FROM run JOIN followed USING (run) "
+        "AS last, attempt FROM run JOIN followed USING (run) "
         f"WHERE partner = ? AND cohort_id = ? AND {condition} ORDER BY run",
         (key.partner, key.cohort_id, *values),
     )
-    if key.is_shadow:
-        return []
-    return [
-        Unfolded(run, name, last, folded, lists_changes=bool(listed))
-        for run, name, last, folded, listed in rows
-    ]
+    return [] if key.is_shadow else [Unfolded(*row) for row in rows]
 
 
 def last_attempt(connection: sqlite3.Connection) -> int:

@@ -133,10 +133,7 @@ class DatabaseEngine:
             session.new_table("incoming", CHANGE)
             states = changed_states(changes)
             upload(session, "incoming", options.interruption.until_tripped(states))
-            moved = statements.folded(
-                *(self.tables, changes.run, changes.recent_runs),
-                absent_is_unknown=changes.absent_is_unknown,
-            )
+            moved = statements.folded(self.tables, changes.run, changes.recent_runs)
             return self._move(session, moved, target, fence)
 
     def as_file(self, snapshot: Snapshot, target: Path, options: ComputeOptions) -> Snapshot:

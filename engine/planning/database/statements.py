@@ -172,19 +172,18 @@ class Tables:
         return f"select state, run from ({rows}) s where uid = (select uid from asked)"
 
 
-def folded(tables: Tables, run: int, recent_runs: Sequence[int], *, absent_is_unknown: bool) -> str:
+def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
     """Select the changes by a run, which the temporary table `incoming` (uid, state) holds.
 
     The rules are those of `engine.snapshot.fold`.
     """
     recent = ", ".join(map(str, recent_runs))
-    was = "m.state" if absent_is_unknown else f"coalesce(m.state, {OUT})"
     return f"""
         with lowest as (select uid, min(state) as state from incoming group by uid),
         changed as (
             select l.uid, m.state as was, m.run as was_run, {run} as run,
                 case when l.state = {MAY_BE_IN} and m.state = {IN} then {IN}
-                    when l.state = {MAY_BE_OUT} and {was} = {OUT} then {OUT}
+                    when l.state = {MAY_BE_OUT} and m.state = {OUT} then {OUT}
                     else l.state end as state
             from lowest l left join {tables.members} m on m.uid = l.uid
             union all

@@ -108,10 +108,7 @@ def test_a_fold_moves_only_what_may_have_changed(case: Case, data: st.DataObject
                     OperationUids(Operation.REMOVE, {0: found.removes.path}),
                 ]
                 recent = [*case.recent, THIS_RUN]
-                changes = RunChanges(
-                    *(THIS_RUN, operations, outcomes, recent),
-                    absent_is_unknown=case.removals is not None,
-                )
+                changes = RunChanges(THIS_RUN, operations, outcomes, recent)
                 after = fold(base, changes, folder / "next.parquet", OPTIONS)
             assert known_in(after.path) == expected
         states = [state for state, _ in expected.values()]
@@ -153,7 +150,7 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
             for uid in {
                 uid for batch, outcome in batches if outcome is is_accepted for uid in batch
             }:
-                state, _ = case.known.get(uid, (UidState.OUT, 0))
+                state, _ = case.known.get(uid, (None, 0))
                 unchanged = UidState.IN if operation is Operation.ADD else UidState.OUT
                 # Whatever became of it, it is where it was, but what reverses it has to wait.
                 is_certain = is_accepted or state is unchanged
