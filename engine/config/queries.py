@@ -114,8 +114,10 @@ def _query(
         clause = f"the connections are: {known}" if known else _HINT_NO_CONNECTION
         tables.refuse((*at, "connection"), f"is {shown}; {clause}")
         return None
-    if len(lacking := [name for name in _CHANGES if not tables.holds((*at, name))]) == 1:
-        tables.refuse((*at, *lacking), f"is needed: {_PAIR}")
+    lacking = [name for name in _CHANGES if not tables.holds((*at, name))]
+    if len(lacking) == 1:
+        if table.action_column or table.order_column:
+            tables.refuse((*at, *lacking), f"is needed: {_PAIR}")
         return None
     return Query(
         table.connection,
