@@ -29,7 +29,7 @@ class Facts:
     """The number of those that the guards passed for an earlier run that was not completed."""
     removes: int
     desired: int
-    """Uids that should be members, duplicates counted once."""
+    """Uids that should be members, duplicates counted once; 0 for a list of changes."""
     rows_read: int
     invalid: int
     duplicates: int

@@ -280,12 +280,13 @@ class Planner:
         request = self._request
         last = await self._ledger.plans.last_mirror(self._key)
         last_name = await self._ledger.runs.last_name(self._key)
+        lists_changes = request.spec.lists_changes
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=found.adds.planned - found.adds.doubtful,
             adds_left=last.additions_left if last else 0,
             removes=found.removes.planned,
-            desired=staged.uids - found.duplicate - found.excluded,
+            desired=0 if lists_changes else staged.uids - found.duplicate - found.excluded,
             rows_read=staged.rows_read,
             invalid=staged.invalid,
             duplicates=found.duplicate,
@@ -299,6 +300,6 @@ class Planner:
             name=request.cohort.name,
             last_name=last_name,
             excluded=found.excluded,
-            lists_changes=request.spec.lists_changes,
+            lists_changes=lists_changes,
             backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )

@@ -136,6 +136,41 @@ def test_a_night_that_is_killed_is_finished_by_the_next_command(
     assert result["members"] == len(expected)
 
 
+def test_only_its_query_is_followed_and_only_by_a_mirror(cli: CommandLine, api: Emulator) -> None:
+    configure(cli, guards={"max_removals": 5})
+    night(cli, rows("vip", 0, 20, "add", 1))
+    export = cli.folder / "export.txt"
+    export.write_text("one-uid\n")
+    refused = {
+        ("push", "--cohort", "vip"): "needs an --action",
+        ("push", "--cohort", "vip", "--action", "add"): "its query say add or remove",
+        ("mirror", str(export), "--cohort", "vip"): "only its query says add or remove",
+        ("plan", str(export), "--cohort", "vip"): "only its query says add or remove",
+    }
+    for command, said in refused.items():
+        ended = cli.run(*command)
+        assert (ended.status, said in ended.stderr, "hint:" in ended.stderr) == (2, True, True)
+    assert api.received() == 0
+    assert cli.run("push", str(export), "--cohort", "vip", "--action", "add").status == 0
+    planned = cli.run("plan", "--cohort", "vip", "--json").document
+    assert (planned["add"]["planned"], planned["remove"]["planned"]) == (20, 0)
+    assert cli.run("apply", planned["run"], "--first", "5", "--json").status == 0
+    assert len(api.members("vip")) == 6
+    assert cli.run("apply", planned["run"], "--json").status == 0
+    assert api.members("vip") == {"one-uid", *uids("vip", 0, 20)}
+    night(cli, rows("vip", 0, 6, "remove", 2))
+    [result] = sync(cli, "vip").document["cohorts"]
+    assert (result["status"], "removals: 6 removals" in result["reason"]) == ("guarded", True)
+    lifted = ("--allow", "vip:removals=6", "--reason", "they left")
+    assert statuses(sync(cli, "vip", *lifted)) == {"vip": ("finished", 0)}
+    assert api.members("vip") == {"one-uid", *uids("vip", 6, 20)}
+    [health] = [
+        each for each in cli.run("status", "--json").document["cohorts"] if each["cohort"] == "vip"
+    ]
+    assert (health["mode"], health["members"]) == ("changes", 14)
+    assert health["last_success_at"] is not None
+
+
 def test_rows_that_cannot_be_followed_are_counted_and_mistakes_are_one_error(
     cli: CommandLine, api: Emulator
 ) -> None:
