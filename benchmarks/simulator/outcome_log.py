@@ -1,18 +1,21 @@
 """A ledger for deliveries that counts in memory."""
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from engine.clock import Stamp
 from engine.ledger.records import AttemptResult, Division, Registration, RunState, Settlement
 from engine.model.status import BatchState
+
+if TYPE_CHECKING:
+    from engine.clock import Stamp
 
 
 class OutcomeLog:
     """Counts batches and attempts; each write takes `commit_seconds`."""
 
-    def __init__(self, recent_sends: int, commit_seconds: float) -> None:
+    def __init__(self, commit_seconds: float) -> None:
         self._commit_seconds = commit_seconds
         self._open: dict[int, int] = {}
         self.most_open = 0
@@ -22,8 +25,8 @@ class OutcomeLog:
         self.intents = 0
         self.batches = Counter[BatchState]()
         self.uids = Counter[BatchState]()
-        self.sent = deque[tuple[Stamp, int]](maxlen=recent_sends)
-        """The latest sends with a known outcome, and the wall clock at it; for the next pacer."""
+        self.sent: list[tuple[Stamp, int]] = []
+        """The sends with a known outcome, and the wall clock at it; for the next pacer."""
 
     async def intend(
         self,

@@ -166,7 +166,7 @@ async def _deliver(
     began, stamp = clock.now(), clock.stamp()
     export = Export(scenario.uids, scenario.full_batch, ENVELOPE, scenario.pause_before)
     sends = Sends(api, clock, pacing, scenario.delivery.timeout_seconds)
-    outcome_log = OutcomeLog(pacing.requests, scenario.commit_seconds)
+    outcome_log = OutcomeLog(scenario.commit_seconds)
     recent = [ages(sent, ended_utc_ns, stamp) for sent, ended_utc_ns in sent_before]
     log = [PastSend(began - sent_ago, began - ended_ago) for sent_ago, ended_ago in recent]
     pacer = Pacer(pacing, clock, log)

@@ -31,7 +31,8 @@ class SendHistory(Protocol):
     async def recent_sends(self, count: int) -> list[tuple[float, float]]:
         """Return how many seconds ago each request was sent, and was answered or failed.
 
-        These are the `count` requests that ended last, the last one first.
+        These are the `count` requests that were sent last, and the `count` that ended last, in no
+        order.
         """
 
     async def seconds_held(self) -> float:

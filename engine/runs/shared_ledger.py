@@ -155,7 +155,7 @@ class _SendTimes:
         self._ledger = ledger
 
     async def keep(self, count: int) -> None:
-        """Keep the last `count` requests of the ledger, and the wait that the last 429 asked for.
+        """Keep the last requests of the ledger, and the wait that the last 429 asked for.
 
         Raises nothing: if the ledger can no longer be read, `count` requests count as sent now.
         """
@@ -170,7 +170,7 @@ class _SendTimes:
     async def recent_sends(self, count: int) -> list[tuple[float, float]]:
         """Return how many seconds ago each request was sent, and was answered or failed.
 
-        These are the `count` requests that ended last, and those kept, in no order.
+        These are those of `SendHistory.recent_sends`, and those kept, in no order.
         """
         if self._ledger is None:
             return []

@@ -62,7 +62,7 @@ class Parts(OutcomeLog):
     """Plays the network and the ledger; makes trouble at one step of the first attempt."""
 
     def __init__(self, step: str, trouble: Trouble) -> None:
-        super().__init__(10, 0.005)
+        super().__init__(0.005)
         self._step, self._trouble = step, trouble
 
     def reach(self, step: str) -> None:

@@ -31,8 +31,12 @@ from engine.ledger.sqlite.schema import DAMAGE_SYMPTOMS, open_ledger
 from engine.storage.paths import LEDGER_NAME
 
 SHM_NAME = f"{LEDGER_NAME}-shm"
-NO_WRONG_ANSWER = {"exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED", "GuardError"}
-"""Where SQLite can't tell, the digests of the uids do (`USAGE`), or the balance of the accounts.
+NO_WRONG_ANSWER = {
+    *("exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED", "GuardError"),
+    "ExportChangedError",
+}
+"""Where SQLite can't tell, the digests of the uids do (`USAGE`), or the balance of the accounts. A
+digest of the export that was damaged is that of another export.
 
 A cohort's name that was damaged is another name, which the guard `name` asks about."""
 OUT_OF_ROOM = {"StateFullError", "INCOMPLETE"}

@@ -97,7 +97,7 @@ AROUND = (
 """What holds a run, and what follows when it has ended."""
 READING = (
     *("open_parquet", "read_batches", "checked_batches", "metadata_of", "is_damage", "verify"),
-    *("naming_damage", "Layout.of"),
+    *("naming_damage", "Layout.of", "Layout.check"),
 )
 """What reads a file of uids: a failure there is reported as a damaged file, as Arrow's errors are
 no closed set."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from crash_scenario import REPLIES
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from scripted_server import ACCEPT, Play, Request, failure
 from shared_workspace import PER_SECONDS, REQUESTS, SETTLE, Job, Workspace, cohort_of
@@ -122,7 +122,20 @@ def _meet(weather: Iterator[str], request: Request) -> Play:
     return ACCEPT if late or (met == "413" and len(request.uids) == 1) else REPLIES[met]
 
 
+SLOW_REQUEST_BEFORE_A_RESTART = [
+    (
+        {"a": (range(1), None), "b": (range(1), None), "c": (range(1), Action.ADD)},
+        [
+            Process(("slow", *["408 applied"] * 4), Death(seconds=4.0), (), 0.0, None, 0),
+            Process((), Death(seconds=1.0), (), 0.0, None, 0),
+        ],
+    )
+]
+"""The request that was sent first ends last: the next process needs the ends and the sends."""
+
+
 @given(rounds)
+@example(SLOW_REQUEST_BEFORE_A_RESTART)
 @settings(max_examples=6)
 def test_runs_at_once_in_one_session(plan: Any) -> None:  # noqa: ANN401 - see `rounds`
     with TemporaryDirectory() as folder:
