@@ -7,7 +7,6 @@ order of the rows.
 
 import hashlib
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 
 from engine.errors import LedgerError, SourceError
 from engine.source.block import Block
-from engine.source.formats.rows import no_uids
+from engine.source.formats.rows import not_without_uid
 from engine.source.options import ReadingOptions
 from engine.source.source_file import SourceFile
 from engine.source.sql.changes import LISTED, block_of
@@ -72,20 +71,18 @@ class SpoolSource:
     def blocks(self) -> Iterator[Block]:
         """Read from the start; see `Source.blocks`. A record is a row of the result."""
         self._rows_read = self.uids_read = 0
-        skipped: Counter[str] = Counter()
         try:
-            for batch in read_batches(self._result.spool, self._columns):
-                first = self._rows_read + 1
-                block = block_of(batch, file=self.name, first_record=first, strip=self._strip)
-                self._rows_read += block.records
-                self.uids_read += len(block.uids)
-                for run in block.skipped if not self.uids_read else ():
-                    skipped[run.reason] += run.count
-                yield block
+            yield from not_without_uid(self._blocks(), self.name)
         except LedgerError as error:
             raise _lost(self.name) from error
-        if not self.uids_read:
-            raise no_uids([self.name], skipped)
+
+    def _blocks(self) -> Iterator[Block]:
+        for batch in read_batches(self._result.spool, self._columns):
+            first = self._rows_read + 1
+            block = block_of(batch, file=self.name, first_record=first, strip=self._strip)
+            self._rows_read += block.records
+            self.uids_read += len(block.uids)
+            yield block
 
 
 def _lost(name: str) -> SourceError:

@@ -50,7 +50,7 @@ def test_after_a_fault_free_run_the_members_are_the_export(
     st.lists(st.tuples(fine_runs, rows_of_changes), min_size=1, max_size=3),
     st.frozensets(st.sampled_from(UIDS)),
 )
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=settings().max_examples // 10)
 def test_after_fault_free_lists_of_changes_each_uid_is_as_its_last_row_says(
     troubled: list[MirrorRun],
     nights: list[tuple[MirrorRun, tuple[tuple[str, Action], ...]]],
