@@ -1,6 +1,6 @@
 """Compares the export with the snapshot in one partition, which is in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -48,19 +48,22 @@ class Differences:
 
 def first_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Reduce rows of the export to `REDUCED`; those of equal uids are in the export's order."""
-    groups = group_uids([rows["uid"]])
-    first = groups.order[groups.starts]
-    numbers = rows["row"].to_numpy()[first]
-    columns = [groups.uids.take(pa.array(first)), pa.array(numbers), pa.array(_rows(groups, rows))]
-    return pa.record_batch(columns, schema=REDUCED)
+    return _reduced(rows, lambda groups: groups.starts)
 
 
 def last_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Reduce rows of a list of changes to `REDUCED`."""
+    """Reduce rows of a list of changes to `REDUCED`, as `first_rows` does."""
+    return _reduced(rows, lambda groups: groups.ends - 1)
+
+
+def _reduced(
+    rows: pa.RecordBatch, places: Callable[[UidGroups], npt.NDArray[np.int64]]
+) -> pa.RecordBatch:
+    """Keep one row of each uid; `places` returns where it is in the order of the groups."""
     groups = group_uids([rows["uid"]])
-    last = groups.order[groups.ends - 1]
-    numbers = rows["row"].to_numpy()[last]
-    columns = [groups.uids.take(pa.array(last)), pa.array(numbers), pa.array(_rows(groups, rows))]
+    kept = groups.order[places(groups)]
+    numbers = rows["row"].to_numpy()[kept]
+    columns = [groups.uids.take(pa.array(kept)), pa.array(numbers), pa.array(_rows(groups, rows))]
     return pa.record_batch(columns, schema=REDUCED)
 
 

@@ -55,6 +55,16 @@ def test_uids_without_a_row_stay_and_nothing_is_sent_again(cohort: Cohort) -> No
     assert cohort.members() == {A, B, E}
 
 
+def test_a_night_without_changes_does_not_forget_the_form_of_the_uids(cohort: Cohort) -> None:
+    follow(cohort, **{A: ADD, B: ADD})
+    follow(cohort)
+    night = MirrorRun(frozenset(), says=(("somebody@example.com", ADD),), pause=SETTLE)
+    ended = cohort.carry_out(night)
+    assert ended.exit_status is ExitStatus.GUARDED
+    assert ended.result is not None
+    assert str(ended.result.accounts.reason).startswith("shape: ")
+
+
 @pytest.mark.parametrize("reply", ["500", "500 applied"])
 def test_a_remove_of_an_unknown_uid_whose_outcome_is_unknown_is_sent_again(
     cohort: Cohort, reply: str

@@ -73,13 +73,20 @@ ORDERED = 'select \'{}\' as uid, {} as "Op", {} as "at ""last"" `noted`"'
 """One row of a list of changes; the names of the columns need quotes."""
 
 
+def spooled_changes(
+    connection: Connection, rows: Sequence[tuple[str, str, str]], folder: Path
+) -> QueryResult:
+    """Spool rows of a uid, an action and a place."""
+    text = " union all ".join(ORDERED.format(*row) for row in rows)
+    names = {"action_column": "Op", "order_column": 'at "last" `noted`'}
+    return spooled(connection, text, folder, **names)
+
+
 def changes(
     connection: Connection, rows: Sequence[tuple[str, str, str]], folder: Path
 ) -> list[tuple[str, bool] | str]:
     """Read rows of a uid, an action and a place; return them in order, or why they are invalid."""
-    text = " union all ".join(ORDERED.format(*row) for row in rows)
-    names = {"action_column": "Op", "order_column": 'at "last" `noted`'}
-    found = spooled(connection, text, folder, **names)
+    found = spooled_changes(connection, rows, folder)
     [block] = SpoolSource(found, ReadingOptions()).blocks()
     assert block.is_remove is not None
     listed = zip(block.uids.to_pylist(), block.is_remove.tolist(), strict=True)
