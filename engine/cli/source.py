@@ -80,9 +80,12 @@ def lines_of(found: "SourcePreview") -> Iterator[str]:
 
 def _count_lines(found: "SourcePreview") -> Iterator[str]:
     extent = "" if found.is_complete else "; not to the end, which --all does"
+    uids = counted(found.uids, "uid")
+    if found.removes is not None:
+        uids = f"{found.uids - found.removes:,} to add + {found.removes:,} to remove"
     yield (
         f"rows      {found.rows_read:,} read = {found.count('blank'):,} blank + "
-        f"{found.count('invalid'):,} invalid + {counted(found.uids, 'uid')}{extent}"
+        f"{found.count('invalid'):,} invalid + {uids}{extent}"
     )
     total = sum(found.shapes.values())
     shapes = list(found.shapes.items())
@@ -111,7 +114,7 @@ def _row_lines(found: "SourcePreview") -> Iterator[str]:
             *(row.file,) * has_files,
             row.record,
             row.uid if row.uid is None or row.uid == row.uid.strip() else f'"{row.uid}"',
-            row.reason and f"({row.reason})",
+            f"({row.reason})" if row.reason else row.action and row.action.value,
         )
         for row in found.rows
     ]

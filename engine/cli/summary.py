@@ -205,8 +205,11 @@ def accounting_lines(accounts: Accounts, width: int) -> Iterator[str]:
     mirrored, planned = "", f"{uids.planned:,} planned"
     excluded = f"{rows.excluded:,} excluded + " if rows.excluded else ""
     if mirror:
-        mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
+        repeated = "superseded" if mirror.lists_changes else "duplicate"
+        mirrored = f"{mirror.duplicate:,} {repeated} + {mirror.unchanged:,} unchanged + "
         planned = f"{mirror.add.planned:,} to add"
+        if mirror.lists_changes:
+            planned += f" + {mirror.remove.planned:,} to remove"
         if mirror.undecided:
             planned += f" + {mirror.undecided:,} not compared"
     yield (

@@ -55,7 +55,11 @@ def lines_of(answer: dict[str, Any]) -> Iterator[str]:
         yield f"since    {since['at']}: by generation {since['generation']}, {since['origin']}"
     elif since:
         yield f"since    {since['at']}: run {since['run']}, whose batches are no longer kept"
-    if last := answer["last_export"]:
+    last = answer["last_export"]
+    if last and "planned" in last:
+        had_it = f"had it, to {last['planned']}" if last["planned"] else "did not change it"
+        yield f"export   {last['at']}: the list of changes of run {last['run']} {had_it}"
+    elif last:
         had = {True: "had it", False: "did not have it", None: "is no longer known"}
         yield f"export   {last['at']}: that of run {last['run']} {had[last['had_it']]}"
     for rejection in answer["rejections"]:

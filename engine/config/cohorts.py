@@ -17,7 +17,7 @@ from engine.config.queries import read_query_source
 from engine.config.toml_settings import NOT_A_KEY
 from engine.config.variables import Keys
 from engine.errors import UsageError
-from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
+from engine.model.cohort import Action, Cohort, TextProblem, id_problem, name_problem, text_problem
 from engine.model.setting_values import (
     SHOULD_BE_COMMAND,
     SHOULD_BE_DURATION,
@@ -41,11 +41,13 @@ from engine.source.options import Format, ReadingOptions
 from engine.source.sql.query import Query
 from engine.source.urls import display_url, file_path, is_url
 
-Mode = Literal["mirror", "add", "remove"]
+Mode = Literal["mirror", "changes", "add", "remove"]
 FormatName = Literal["auto"] | Format
 
 _PUSH_GUARDS = frozenset({"max_spread_hours"})
 """The guards that are checked without a comparison with the cohort."""
+_WHOLE_LIST_GUARDS = frozenset({"expected_size", "max_duplicates"})
+"""The guards of a list of all members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class CohortSettings:
     strip: bool = False
     """Whether white space around a uid is removed."""
     mode: Mode = "mirror"
-    """mirror: make the cohort equal to the export; add or remove: push the export's uids."""
+    """mirror: make the cohort equal to the export; changes: add and remove as the rows of a query
+    say; add or remove: push the export's uids."""
     workspace: str = field(default="", metadata=SHOULD_BE_TEXT)
     """The name of its workspace; needed only if there are several."""
     enabled: bool = True
@@ -138,6 +141,11 @@ class CohortSettings:
     """Uids that are always left out."""
     query: Query | None = field(default=None, metadata=NOT_A_KEY)
     """The query whose result is read in place of files."""
+
+    @property
+    def push_action(self) -> Action | None:
+        """What a push of its export does; None for a cohort that is mirrored."""
+        return None if self.mode in {"mirror", "changes"} else Action(self.mode)
 
     @property
     def cohort(self) -> Cohort:
@@ -204,6 +212,7 @@ class _CohortTable:
             return None
         settings = replace(settings, query=self._query(()))
         self._check_texts(settings)
+        self._check_mode(settings)
         self._check_waiting(settings)
         self._check_pick(settings)
         return replace(
@@ -237,6 +246,23 @@ class _CohortTable:
     def _check(self, below: Keys, problem: TextProblem | None) -> None:
         if problem is not None:
             self.refuse(below, problem.clause)
+
+    def _check_mode(self, settings: CohortSettings) -> None:
+        query, is_changes = settings.query, settings.mode == "changes"
+        if query is None:
+            is_query = self.file.tables.is_table((*self.at, "source")) and not any(
+                self._holds("source", key) for key in LAKE_KEYS
+            )
+            is_wrong = is_changes and not is_query  # Else the query has a problem of its own.
+        else:
+            is_wrong = is_changes != query.lists_changes
+        if is_wrong and is_changes:
+            self.refuse(
+                ("mode",),
+                'can\'t be "changes": that needs a query with `action_column` and `order_column`',
+            )
+        elif is_wrong:
+            self.refuse(("mode",), 'should be "changes": the rows of its query say add or remove')
 
     def _check_waiting(self, settings: CohortSettings) -> None:
         if settings.wait_for is True and settings.query is not None:
@@ -363,13 +389,19 @@ class _CohortTable:
     def _guards(self, settings: CohortSettings, common: GuardSettings) -> GuardSettings:
         found = self.file.tables.read((*self.at, "guards"), GuardSettings, common)
         check_guards(self.file, (*self.at, "guards"), found)
-        if settings.mode != "mirror":
-            for each in fields(GuardSettings):
-                if self._holds("guards", each.name) and each.name not in _PUSH_GUARDS:
-                    self.refuse(
-                        ("guards", each.name),
-                        f'can\'t be checked with mode = "{settings.mode}": only a mirror compares',
-                    )
+        names = {each.name for each in fields(GuardSettings) if self._holds("guards", each.name)}
+        match settings.mode:
+            case "mirror":
+                refused, reason = frozenset[str](), ""
+            case "changes":
+                refused, reason = _WHOLE_LIST_GUARDS, "its list does not name all members"
+            case _:
+                refused = frozenset(names - _PUSH_GUARDS)
+                reason = "only a mirror compares"
+        for name in sorted(names & refused):
+            self.refuse(
+                ("guards", name), f'can\'t be checked with mode = "{settings.mode}": {reason}'
+            )
         return found
 
     def _exclude(self, mode: Mode) -> ExcludeSettings | None:
@@ -380,11 +412,13 @@ class _CohortTable:
             self.refuse(
                 ("exclude",), 'can\'t be used with mode = "remove": it says who is not added'
             )
-        return replace(
-            settings,
-            source=self._source(("exclude",), settings.source),
-            query=self._query(("exclude",)),
-        )
+        query = self._query(("exclude",))
+        if query is not None and query.lists_changes:
+            self.refuse(
+                ("exclude", "source"),
+                "can't have an `action_column`: a list of uids has no actions",
+            )
+        return replace(settings, source=self._source(("exclude",), settings.source), query=query)
 
 
 def check_guards(file: ConfigFile, at: Keys, settings: GuardSettings) -> None:

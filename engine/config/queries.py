@@ -1,7 +1,7 @@
 """Reads queries: the tables `queries.NAME`, and those that are the `source` of a cohort."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.config.config_file import ConfigFile
 from engine.config.variables import Keys
@@ -22,6 +22,10 @@ class QueryTable:
     """One query that reads, which may have dates such as {date}. Required."""
     cohort_column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column that says which cohort a row is of. Required."""
+    action_column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The column that says add or remove, for cohorts with mode = "changes"."""
+    order_column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The column by which the last of several rows of a uid counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,13 @@ class QuerySource:
     query: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """One query that reads, which may have dates such as {date}."""
     shared_query: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
-    """The name of a table [queries.NAME], in place of the two keys above."""
+    """The name of a table [queries.NAME], in place of `connection` and `query`."""
     value: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """What its `cohort_column` has in the rows of this cohort; by default, the cohort's key."""
+    action_column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The column that says add or remove, with mode = "changes"."""
+    order_column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The column by which the last of several rows of a uid counts."""
 
 
 def read_queries(file: ConfigFile, connections: Collection[str]) -> dict[str, Query | None]:
@@ -53,7 +61,7 @@ def _shared(file: ConfigFile, at: Keys, connections: Collection[str]) -> Query |
         )
     if query is None or table.cohort_column is None:
         return None
-    return Query(query.connection, query.text, table.cohort_column)
+    return replace(query, cohort_column=table.cohort_column)
 
 
 def read_query_source(
@@ -70,7 +78,7 @@ def read_query_source(
         if tables.holds((*at, "value")):
             tables.refuse((*at, "value"), "needs `shared_query`: the name of a [queries.NAME]")
         return _query(file, at, table, connections)
-    for other in ("connection", "query"):
+    for other in ("connection", "query", *_CHANGES):
         if tables.holds((*at, other)):
             tables.refuse((*at, other), "and `shared_query` exclude each other")
     if table.shared_query is None:
@@ -106,7 +114,21 @@ def _query(
         clause = f"the connections are: {known}" if known else _HINT_NO_CONNECTION
         tables.refuse((*at, "connection"), f"is {shown}; {clause}")
         return None
-    return Query(table.connection, table.query)
+    lacking = [name for name in _CHANGES if not tables.holds((*at, name))]
+    if len(lacking) == 1:
+        if table.action_column or table.order_column:
+            tables.refuse((*at, *lacking), f"is needed: {_PAIR}")
+        return None
+    return Query(
+        table.connection,
+        table.query,
+        action_column=table.action_column,
+        order_column=table.order_column,
+    )
+
+
+_CHANGES = ("action_column", "order_column")
+_PAIR = "rows that say add or remove have an `action_column` and an `order_column`"
 
 
 def query_problem(text: str) -> str | None:

@@ -83,6 +83,7 @@ def _source(settings: "Settings") -> Schema:
     described = _key(settings, "source", _descriptions(settings)["source"])
     query = _table(QuerySource)
     query["oneOf"] = [{"required": ["connection", "query"]}, {"required": ["shared_query"]}]
+    query["dependentRequired"] = _CHANGES
     delta = _table(DeltaSource) | {"required": ["delta"]}
     iceberg = _table(IcebergSource) | {"required": ["iceberg"]}
     for lake in (delta, iceberg):
@@ -95,8 +96,13 @@ def _connection() -> Schema:
     return _table(ConnectionTable) | {"required": ["url"]}
 
 
+_CHANGES: Schema = {"action_column": ["order_column"], "order_column": ["action_column"]}
+"""Keys that need each other."""
+
+
 def _query() -> Schema:
-    return _table(QueryTable) | {"required": ["connection", "query", "cohort_column"]}
+    required = ["connection", "query", "cohort_column"]
+    return _table(QueryTable) | {"required": required, "dependentRequired": _CHANGES}
 
 
 def _hours() -> Schema:

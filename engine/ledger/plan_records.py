@@ -64,6 +64,11 @@ class PlanRecord:
         return any(each["verdict"] == "blocks" for each in self.verdicts)
 
     @property
+    def lists_changes(self) -> bool:
+        """Whether its export is a list of changes; of earlier versions, none was."""
+        return bool(self.forecast.get("lists_changes"))
+
+    @property
     def segments(self) -> Sequence[PlanSegment]:
         """The segments in the order of sending; those that reverse a recent change are last."""
         first = Operation(self.first_action)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from engine.model.cohort import Operation
 from engine.planning.conditions import NO_CONDITIONS, Conditions
-from engine.planning.differences import Comparer, Differences, first_rows
+from engine.planning.differences import Comparer, Differences, first_rows, last_rows
 from engine.planning.operation_file import OperationFile
 from engine.planning.resending import ResendSelection
 from engine.snapshot.partitions import SnapshotRows, open_rows
@@ -44,9 +44,10 @@ def compare(
 ) -> Comparison:
     """Write the operations `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
-    Their schema is `OPERATION`, that of the adds `ADDS`; uids that are known to be rejected follow
-    the others. Raises `LedgerError` for a damaged snapshot, `IncompleteError` if memory is too
-    small, the error of a stop, and as `Spool.write`.
+    `staged` has the rows that say add, if the export is a list of changes. The schema of the files
+    is `OPERATION`, that of the adds `ADDS`; uids that are known to be rejected follow the others.
+    Raises `LedgerError` for a damaged snapshot, `IncompleteError` if memory is too small, the error
+    of a stop, and as `Spool.write`.
     """
     options = options.affordable()
     totals = _Totals()
@@ -64,13 +65,18 @@ def compare(
                     selection.add(found.resendable)
         adds, removes = to_add.finish(), to_remove.finish()
         resent, through = _write_resends(folder, selection)
-    desired = staged.uids - totals.excluded
-    duplicate = desired - adds.planned - adds.known - totals.unchanged
-    matched = desired - totals.differing
+    listed = staged.uids - totals.excluded
+    changed = adds.planned + adds.known
     lost = (base.census.members if base else 0) - totals.unchanged
+    if conditions.removals is not None:
+        listed += conditions.removals.uids
+        changed += removes.planned + removes.known
+        lost = totals.lost  # Members without a row are not counted.
+    duplicate = listed - changed - totals.unchanged
+    matched = listed - totals.differing
     if not 0 <= matched - totals.unchanged <= duplicate or lost != totals.lost:
         raise RuntimeError(
-            f"the comparison does not add up: {staged.uids} uids, {totals}, {duplicate} duplicate"
+            f"the comparison does not add up: {listed} rows, {totals}, {duplicate} duplicate"
         )
     return Comparison(adds, removes, totals.unchanged, duplicate, resent, through, totals.excluded)
 
@@ -80,7 +86,7 @@ class _Totals:
     """Sums over the partitions."""
 
     differing: int = 0
-    """The export's rows whose uids are added."""
+    """The export's rows whose uids are added, or removed by a list of changes."""
     excluded: int = 0
     """The export's rows whose uids are excluded."""
     unchanged: int = 0
@@ -89,7 +95,7 @@ class _Totals:
 
     def add(self, found: Differences) -> None:
         """Add one partition."""
-        self.differing += found.added_rows
+        self.differing += found.differing_rows
         self.excluded += found.excluded_rows
         self.unchanged += found.unchanged
         was = found.removes["was"].to_numpy()
@@ -103,6 +109,8 @@ def _differences(
     """Yield the differences of each partition, in order, computed by several threads."""
     spool = _spool_of(staged)
     sides = [Side(spool, first_rows)]
+    if conditions.removals is not None:
+        sides = [Side(each, last_rows) for each in (spool, _spool_of(conditions.removals))]
     if conditions.excluded is not None:
         sides.append(Side(_spool_of(conditions.excluded), distinct))
     comparer = Comparer(conditions)
@@ -131,6 +139,8 @@ def _compare_rows(
     """Compare one partition; `rows` are those of the sides, in their order."""
     export, *others = rows
     base, hashes = known.rows(partition, others.pop() if known.sides else None)
+    if comparer.lists_changes:
+        return comparer.compare_changes(partition, base, [export, *others], hashes)
     return comparer.compare(partition, base, export, others[0] if others else None, hashes)
 
 

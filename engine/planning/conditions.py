@@ -36,6 +36,10 @@ class Conditions:
     resend: Resend | None = None
     excluded: Staged | None = None
     """Uids that are not desired."""
+    removals: Staged | None = None
+    """The rows that say remove, if the export is a list of changes: then its own rows say add, and
+    uids without a row stay as they are. Both lists share the numbers of their rows; of the rows of
+    a uid, the one with the greatest number counts."""
 
 
 NO_CONDITIONS = Conditions()

@@ -93,7 +93,9 @@ class LocalComparison:
     ) -> Comparison:
         """Compare; raises as `engine.planning.comparison.compare` and `check_disk`."""
         known = base.census.total if base else 0
-        check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
+        lists = [staged, *([conditions.removals] if conditions.removals else [])]
+        uids, size = sum(each.uids for each in lists), sum(each.uid_bytes for each in lists)
+        check_disk(folder, disk_needed(uids, size, known))
         return compare(staged, base, folder, options, conditions)
 
 

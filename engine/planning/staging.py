@@ -1,6 +1,7 @@
 """Reads an export completely, once, into a spool or a table of uids that can be compared."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -30,14 +31,63 @@ def stage(
     `UidList.write`.
     """
     counts = counts or RowCounter()
-    uids = uid_bytes = 0
+    rows = _Rows(spool)
+    for block, numbers in _numbered(blocks, counts, observe):
+        rows.write(block.uids, numbers)
+    return rows.staged(counts)
+
+
+def stage_changes(
+    blocks: Iterable[Block],
+    adds: UidList,
+    removes: UidList,
+    *,
+    counts: RowCounter | None = None,
+    observe: Sequence[Callable[[Block], None]] = (),
+) -> tuple[Staged, Staged]:
+    """Write the uids that are to be added to one list, and those to be removed to another.
+
+    The rows of both are numbered together: of two rows of a uid, the one with the greater number is
+    later. Of the counts, only `uids` and `uid_bytes` are each list's own. See `stage`.
+    """
+    counts = counts or RowCounter()
+    added, removed = _Rows(adds), _Rows(removes)
+    for block, numbers in _numbered(blocks, counts, observe):
+        if block.is_remove is None:
+            raise TypeError("the records of a list of changes say add or remove")
+        for rows, is_meant in ((added, ~block.is_remove), (removed, block.is_remove)):
+            mask = pa.array(is_meant)
+            rows.write(block.uids.filter(mask), numbers.filter(mask))
+    return added.staged(counts), removed.staged(counts)
+
+
+def _numbered(
+    blocks: Iterable[Block], counts: RowCounter, observe: Sequence[Callable[[Block], None]]
+) -> Iterator[tuple[Block, pa.Int64Array]]:
+    """Yield each block, counted and observed, with the numbers of its uids' rows."""
+    uids = 0
     for block in blocks:
         counts.add(block)
         for each in observe:
             each(block)
-        numbers = pa.array(np.arange(uids, uids + len(block.uids)))
-        spool.write(pa.record_batch([block.uids.cast(pa.binary()), numbers], schema=EXPORT))
+        yield block, pa.array(np.arange(uids, uids + len(block.uids)))
         uids += len(block.uids)
-        uid_bytes += pc.sum(pc.binary_length(block.uids)).as_py() or 0
-    spool.finish()
-    return Staged(spool, counts.records, counts.blank, counts.invalid, uids, uid_bytes)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """A list that is being written, and what it has so far."""
+
+    list: UidList
+    uids: int = 0
+    bytes: int = 0
+
+    def write(self, uids: pa.StringArray, numbers: pa.Int64Array) -> None:
+        self.list.write(pa.record_batch([uids.cast(pa.binary()), numbers], schema=EXPORT))
+        self.uids += len(uids)
+        self.bytes += pc.sum(pc.binary_length(uids)).as_py() or 0
+
+    def staged(self, counts: RowCounter) -> Staged:
+        self.list.finish()
+        read = counts.records, counts.blank, counts.invalid
+        return Staged(self.list, *read, self.uids, self.bytes)

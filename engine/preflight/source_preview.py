@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 from engine.clock import SystemClock
 from engine.config.lookup import Configuration
 from engine.errors import EmptyExportError, UsageError
+from engine.model.cohort import Action
 from engine.model.time_of_day import local_time
 from engine.planning.profile import Inspection
 from engine.report.files import files_document
@@ -40,6 +41,8 @@ class PreviewedRow:
     """The uid that would be sent; None if the row has none."""
     reason: str | None
     """Why it has none."""
+    action: Action | None = None
+    """What the row says, in a list of changes."""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class SourcePreview:
     without_uid: Sequence[RowsWithoutUid]
     shapes: dict[str, int]
     """How many uids have each alphabet and length, the most frequent first; of many, estimated."""
+    removes: int | None
+    """Uids whose row says remove, in a list of changes; None in another export."""
     misfits: int | None
     """Uids that `guards.uid_pattern` of the cohort does not match; None without a pattern."""
 
@@ -106,6 +111,7 @@ class SourcePreview:
                 "blank": self.count("blank"),
                 "invalid": self.count("invalid"),
                 "uids": self.uids,
+                **({} if self.removes is None else {"removes": self.removes}),
             },
             "complete": self.is_complete,
             "without_uid": [
@@ -120,7 +126,13 @@ class SourcePreview:
             "shapes": self.shapes,
             "misfits": self.misfits,
             "first": [
-                {"file": row.file, "record": row.record, "uid": row.uid, "reason": row.reason}
+                {
+                    "file": row.file,
+                    "record": row.record,
+                    "uid": row.uid,
+                    "reason": row.reason,
+                    **({} if row.action is None else {"action": row.action.value}),
+                }
                 for row in self.rows
             ],
             "schema_version": 1,
@@ -234,6 +246,7 @@ def preview(request: PreviewRequest, configuration: Configuration) -> SourcePrev
         is_complete=is_complete,
         without_uid=list(look.without_uid.values()),
         shapes=dict(sorted(shapes.items(), key=lambda each: -each[1])),
+        removes=look.removes,
         misfits=None if named.uid_pattern is None else look.inspection.misfits,
     )
 
@@ -253,12 +266,15 @@ class _Look:
     rows: list[PreviewedRow] = field(default_factory=list)
     rows_read: int = 0
     uids: int = 0
+    removes: int | None = None
     without_uid: dict[str, RowsWithoutUid] = field(default_factory=dict)
 
     def add(self, block: Block) -> None:
         self.rows += islice(_rows_of(block), self.limit - len(self.rows))
         self.rows_read += block.records
         self.uids += len(block.uids)
+        if block.is_remove is not None:
+            self.removes = (self.removes or 0) + int(block.is_remove.sum())
         self.inspection.look(block.uids)
         for run in block.skipped:
             found = self.without_uid.setdefault(run.reason, RowsWithoutUid(run.kind, run.reason))
@@ -269,13 +285,17 @@ class _Look:
 
 def _rows_of(block: Block) -> Iterator[PreviewedRow]:
     """Yield the rows of a block in order."""
-    uids = iter(block.uids)
+    actions: Iterator[Action | None] = repeat(None)
+    if block.is_remove is not None:
+        actions = (Action.REMOVE if each else Action.ADD for each in block.is_remove)
+    uids = zip(block.uids, actions, strict=False)
     number = block.first_record
     for run in block.skipped:
         for record in range(number, run.record):
-            yield PreviewedRow(block.file, record, next(uids).as_py(), None)
+            uid, action = next(uids)
+            yield PreviewedRow(block.file, record, uid.as_py(), None, action)
         for record in range(run.record, run.record + run.count):
             yield PreviewedRow(block.file, record, None, run.reason)
         number = run.record + run.count
-    for record, uid in enumerate(uids, number):
-        yield PreviewedRow(block.file, record, uid.as_py(), None)
+    for record, (uid, action) in enumerate(uids, number):
+        yield PreviewedRow(block.file, record, uid.as_py(), None, action)

@@ -147,9 +147,9 @@ class MirrorFigures:
     """The numbers that are only in the accounts of a mirror."""
 
     duplicate: int = 0
-    """Rows whose uid was in an earlier row."""
+    """Rows whose uid was in an earlier row; of a list of changes, in a later one."""
     unchanged: int = 0
-    """Desired uids that were already members."""
+    """Desired uids that were already members; of a list of changes, uids that were as it says."""
     add: Standing = Standing()
     remove: Standing = Standing()
     resend: Standing = Standing()
@@ -161,6 +161,8 @@ class MirrorFigures:
     """
     undecided: int = 0
     """Rows with a uid that were read but not compared, because the run was stopped before."""
+    lists_changes: bool = False
+    """Whether the export is a list of changes: then its rows also say which uids are removed."""
     notes: tuple[str, ...] = ()
     """Remarks on the plan for the user."""
 
@@ -220,7 +222,7 @@ class Accounts:
         mirrored: dict[str, Any] = {}
         for key, value in document.items():
             if key == "uids":
-                names = ("add", "remove", "resend", "known_rejects", "notes")
+                names = ("lists_changes", "add", "remove", "resend", "known_rejects", "notes")
                 mirrored |= {name: figures[name] for name in names}
             else:
                 mirrored[key] = value
@@ -237,6 +239,8 @@ class Accounts:
         else:
             parts |= {name: getattr(mirror, name) for name in _MIRRORED_ROWS}
             parts["planned"] = mirror.add.planned
+            if mirror.lists_changes:
+                parts["planned"] += mirror.remove.planned
             standings = {operation: getattr(mirror, operation) for operation in Operation}
             standings["batches"] = self.batches
         if rows.read != sum(parts.values()):

@@ -98,6 +98,7 @@ def _mirrored(
         *(plan.duplicate, plan.unchanged, add, remove, resend),
         known_rejects=sum(each.known for each in plan.operations.values()) + totals.rejected_again,
         notes=tuple(plan.forecast.get("notes", ())),
+        lists_changes=plan.lists_changes,
     )
 
 

@@ -50,7 +50,7 @@ def next_step(
             return NextStep(shown, "this is a bug in cohortsync: keep the state folder, report it")
         case ExitStatus.INCOMPLETE | ExitStatus.USAGE | None if again:
             return NextStep(again)
-        case ExitStatus.INCOMPLETE if run and mode != "mirror":
+        case ExitStatus.INCOMPLETE if run and mode not in {"mirror", "changes"}:
             return NextStep(f"cohortsync resume {run}")
         case ExitStatus.INCOMPLETE:
             return NextStep(shown, "run the same mirror again: it plans anew")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.ledger.locks import cohort_holder, holder_of
+from engine.ledger.records import MIRROR
 from engine.ledger.run_records import RunEntry
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
@@ -145,7 +146,8 @@ class WorkspaceStatus:
         snapshot = next(iter(ledger.uids.generations(key)), None)
         last, accounts = self._last(ledger, cohort, records)
         unknown = accounts.uids.unconfirmed if accounts else 0
-        success = ledger.history.last_success(key, cohort.mode)
+        action = MIRROR if cohort.mode == "changes" else cohort.mode
+        success = ledger.history.last_success(key, action)
         never_run = self._never_run(cohort)
         found = replace(
             never_run,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.errors import LedgerError, UsageError
+from engine.ledger.plan_records import PlanRecord
 from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
 from engine.ledger.snapshot_records import Generation
 from engine.ledger.sqlite.access import ledger_in
@@ -50,8 +51,11 @@ class UidReads(Protocol):
     def generations(self, key: CohortKey) -> Sequence[Generation]:
         """Return every snapshot of a cohort, the current one first."""
 
-    def planned_from(self, run: int) -> int | None:
-        """Return the generation that a mirror was planned from; None if there was none."""
+    def plan_of(self, run: int) -> PlanRecord | None:
+        """Return the plan of a mirror; None if there is none."""
+
+    def is_partial(self, key: CohortKey) -> bool:
+        """Return whether uids that the snapshot does not have may be members."""
 
     def recorded_run(self, key: CohortKey, run: int) -> Sequence[RunEntry]:
         """Return the recorded run of the cohort with number `run`; empty if there is none."""
@@ -167,9 +171,9 @@ class UidInquiry:
             if attempt["outcome"] in {"accepted", "unconfirmed", None}:
                 # If it was added last, the record of the addition is no longer kept.
                 return "unknown" if attempt["action"] == Action.ADD.value else "out"
-        if self._reads.unrecorded_pushes(self._key):
-            return "unknown"  # A push that was not recorded may have added it.
-        return "out"
+        # A push that was not recorded may have added it, or somebody before lists of changes.
+        is_unknown = self._reads.unrecorded_pushes(self._key) or self._reads.is_partial(self._key)
+        return "unknown" if is_unknown else "out"
 
     def _replaced_through(self) -> int:
         """Return the last attempt that a complete list of the members supersedes, or 0."""
@@ -218,11 +222,28 @@ class UidInquiry:
         return {
             "run": run.name,
             "at": timestamp(run.started_utc_ns),
-            "had_it": self._was_in_export(run),
+            **self._in_export(run),
         }
 
-    def _was_in_export(self, run: RunEntry) -> bool | None:
-        """Return whether the export that a run planned had the uid; None if that is unknown."""
+    def _in_export(self, run: RunEntry) -> Document:
+        """Return whether the export that a run planned had the uid; None if that is unknown.
+
+        Of a list of changes, only the uids that it changes are known, and what is `planned`.
+        """
+        plan = self._reads.plan_of(run.number)
+        if plan is None or not plan.lists_changes:
+            return {"had_it": self._was_in_export(run, plan)}
+        folder = plan_folder(self._folder, run.name)
+        paths = {each: operation_path(folder, Operation(each)) for each in Action}
+        planned = [
+            each.value
+            for each, path in paths.items()
+            if path.exists() and position_of(path, self._uid) is not None
+        ]
+        return {"had_it": True if planned else None, "planned": next(iter(planned), None)}
+
+    def _was_in_export(self, run: RunEntry, plan: PlanRecord | None) -> bool | None:
+        """Return whether an export of all members had the uid; None if that is unknown."""
         folder = plan_folder(self._folder, run.name)
         adds = operation_path(folder, Operation.ADD)
         removes = operation_path(folder, Operation.REMOVE)
@@ -232,11 +253,11 @@ class UidInquiry:
             return True
         if position_of(removes, self._uid) is not None:
             return False
-        return self._was_unchanged(run)
+        return self._was_unchanged(plan)
 
-    def _was_unchanged(self, run: RunEntry) -> bool | None:
+    def _was_unchanged(self, plan: PlanRecord | None) -> bool | None:
         """Return whether a uid that a plan did not change was a member: then the export had it."""
-        number = self._reads.planned_from(run.number)
+        number = plan and plan.generation
         if number is None:
             return False
         for snapshot in self._generations:

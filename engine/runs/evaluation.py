@@ -10,9 +10,8 @@ _EVALUATING = ("duckdb", "postgres")
 
 def is_evaluated(config: Config, query: Query, uid_pattern: str | None) -> bool:
     """Return whether the database evaluates a mirror's query, whose uids should match a pattern."""
-    return is_beside(config, query) and (
-        uid_pattern is None or common_pattern(uid_pattern) is not None
-    )
+    is_readable_there = uid_pattern is None or common_pattern(uid_pattern) is not None
+    return is_beside(config, query) and is_readable_there and not query.lists_changes
 
 
 def is_beside(config: Config, query: Query) -> bool:

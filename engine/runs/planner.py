@@ -1,23 +1,19 @@
 """A mirror's plan: the export is staged, compared with the snapshot, and judged by the guards."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import EmptyExportError
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.records import NO_BATCH, RowsRead, RunState
+from engine.ledger.records import RunState
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.quantity import counted
 from engine.pacing.hourly_ceiling import HourlyCeiling
-from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
@@ -25,14 +21,12 @@ from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection, Profile
-from engine.planning.query_export import QueryExport
 from engine.planning.settings import GuardSettings
-from engine.planning.staging import stage
 from engine.planning.timetable import sent_at
 from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
-from engine.runs.exports import about_exclusion
-from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
+from engine.runs.export_staging import ExportStaging
+from engine.runs.interruptible import compute_or_stop
 from engine.runs.plan_values import (
     counts_of,
     kept_member,
@@ -43,9 +37,8 @@ from engine.runs.plan_values import (
     verdict_document,
 )
 from engine.runs.ports import EngineComparison, Ledger
-from engine.runs.query_staging import stage_unread
 from engine.snapshot.baseline import Base
-from engine.snapshot.export_places import open_places
+from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.records import (
     Comparison,
     HeldChanges,
@@ -53,13 +46,14 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block, Skipped
-from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
-from engine.source.source_file import describe_files, newest_utc_ns
-from engine.source.sql.unread import UnreadResult
+from engine.source.source_file import newest_utc_ns
 from engine.storage.computation import Interruption
 
+_PARTIAL = (
+    "the snapshot is of lists of changes alone: members that no list has named stay; "
+    "`cohortsync snapshot reconcile` takes over a list of all members"
+)
 _DAY_NS = 86_400_000_000_000
 
 
@@ -109,7 +103,6 @@ class Planner:
         self._engine = context.engine
         self._ledger = ledger
         self._store = store
-        self._counts = RowCounter()
 
     async def plan(self, state: RunState, base: Base) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
@@ -128,8 +121,11 @@ class Planner:
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._guards.uid_pattern)
-        excluded = await self._stage_excluded(comparison)
-        staged = await self._stage(state, folder, comparison, inspection)
+        staging = ExportStaging(self._context, self._ledger, comparison)
+        excluded = None if request.exclude is None else await staging.excluded(request.exclude)
+        staged, removals = await staging.export(
+            *(request.source, request.spec, state.run.number, folder, inspection)
+        )
         await self._precedence.compare()
         self._switch.refuse_if_pulled()
         snapshot = base.snapshot
@@ -137,8 +133,10 @@ class Planner:
         if base.is_blank and recent.seconds:
             recent = replace(recent, waiting=HeldChanges(adds=True, removes=True))
         rejections = await self._rejections()
-        resend = await self._slice(staged, snapshot)
-        conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
+        resend = None if removals else await self._slice(staged, snapshot)
+        conditions = Conditions(
+            *(recent.runs, recent.waiting, rejections, resend, excluded, removals)
+        )
         found = await self._compare(comparison, staged, snapshot, folder, conditions)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
@@ -157,111 +155,40 @@ class Planner:
             {
                 **self._forecast(found, snapshot, recent),
                 "sample": samples(found),
+                **await self._partiality(base),
                 "notes": [*base.notes, *await self._notes(), *unchecked(verdicts)],
             },
         )
         await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
         return record
 
-    async def _stage(
-        self,
-        state: RunState,
-        folder: Path,
-        comparison: EngineComparison,
-        inspection: Inspection,
-    ) -> Staged:
-        """Read the export to its end; keep its uids, and write their places to `folder`."""
-        request = self._request
-        loop = asyncio.get_running_loop()
+    async def _partiality(self, base: Base) -> dict[str, bool]:
+        """Return whether uids that the snapshot will not have may be members, as far as is known.
 
-        def enter_skipped(file: str, skipped: Sequence[Skipped]) -> None:
-            if not skipped:
-                return
-            rows = [SkippedRows(file, run) for run in skipped]
-            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
-            asyncio.run_coroutine_threadsafe(entry, loop).result()
-
-        def skip(block: Block) -> None:
-            enter_skipped(block.file, block.skipped)
-
-        def write(blocks: Iterator[Block]) -> Staged:
-            with open_places(folder) as places:
-                observe = (skip, lambda block: inspection.look(block.uids), places.add)
-                return stage(blocks, rows, counts=self._counts, observe=observe)
-
-        source, is_complete = request.source, False
-        try:
-            if isinstance(source, UnreadResult):
-                export = QueryExport(
-                    source.query,
-                    source.options,
-                    inspection,
-                    self._counts,
-                    partial(enter_skipped, source.query.name),
-                )
-                staged = await stage_unread(source, export, comparison, folder, self._context)
-            else:
-                read = files_of(source)
-                what = describe_files(read) if read else ", ".join(request.spec.names)
-                self._note(f"reading the export: {what}")
-                rows = comparison.new_list()
-                staged = await self._read(source.blocks(), write)
-            is_complete = True
-        finally:  # However it ends: the skipped rows are in the ledger already.
-            await self._enter_reading(state, is_complete=is_complete)
-        return staged
+        An export of all members settles it: as after the first one, what it does not name is out.
+        """
+        spec = self._request.spec
+        is_known = base.is_blank or not (spec.lists_changes or isinstance(spec, GenerationSpec))
+        if is_known:
+            return {"is_partial": False}
+        is_first = base.snapshot is None
+        return {"is_partial": is_first or await self._ledger.plans.is_partial(self._key)}
 
     async def _notes(self) -> list[str]:
         """Return further notes to read before anything is sent."""
+        notes: list[str] = []
         pushed = await self._ledger.runs.unrecorded_pushes(self._key)
+        is_whole_list = not self._request.spec.lists_changes
+        if is_whole_list and await self._ledger.plans.is_partial(self._key):
+            notes = [_PARTIAL]
         if not pushed:
-            return []
+            return notes
         others = f" and {len(pushed) - 1} more" if len(pushed) > 1 else ""
         note = (
             f"run {pushed[0]}{others} pushed into this cohort, of which no snapshot knows: "
             "`cohortsync snapshot adopt` takes over what was pushed"
         )
-        return [note]
-
-    async def _stage_excluded(self, comparison: EngineComparison) -> Staged | None:
-        """Read the exclusion list to its end, and keep its uids; None without one."""
-        if self._request.exclude is None:
-            return None
-        blocks = excluded_blocks(self._request.exclude)
-        rows = comparison.new_list()
-        with about_exclusion():
-            return await self._read(blocks, lambda read: stage(read, rows))
-
-    async def _read(
-        self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]
-    ) -> Staged:
-        """Pass the blocks to `write` in a thread; after a stop it writes no more.
-
-        Raises `IncompleteError` as soon as a stop comes.
-        """
-        permission = WritePermission()
-
-        def work() -> Staged:
-            with permission.held():
-                return write(permission.released_between(self._until_stop(blocks)))
-
-        return await read_or_stop(work, self._switch, permission)
-
-    def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Yield blocks; raise `IncompleteError` after a stop."""
-        try:
-            for block in self._precedence.reading(blocks):
-                self._switch.refuse_if_pulled()
-                yield block
-        except EmptyExportError:
-            return  # The `empty` guard reports this.
-
-    async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
-        """Record how much of the export has been read."""
-        counts = self._counts
-        rows = RowsRead(counts.records, counts.blank, counts.invalid, is_complete)
-        files = files_of(self._request.source)
-        await self._ledger.runs.enter_rows_read(state.run.number, rows, files)
+        return [*notes, note]
 
     @property
     def _exported_utc_ns(self) -> int | None:
@@ -278,9 +205,9 @@ class Planner:
         conditions: Conditions,
     ) -> Comparison:
         known = base.census.total if base else 0
-        self._note(
-            f"comparing {counted(staged.uids, 'uid')} with the {known:,} of the last snapshot"
-        )
+        removals = conditions.removals
+        uids = staged.uids + (removals.uids if removals else 0)
+        self._note(f"comparing {counted(uids, 'uid')} with the {known:,} of the last snapshot")
         return await compute_or_stop(
             lambda interruption: comparison.compare(
                 staged, base, folder, self._store.compute_options(interruption), conditions
@@ -329,6 +256,7 @@ class Planner:
             "settle_seconds": ceil(settle * 10) / 10,
             "done_at": future_timestamp(now + ceil(max(seconds, settle) * 1e9)),
             "resend_requests": weights[Operation.RESEND].requests,
+            "lists_changes": self._request.spec.lists_changes,
             "resend_nights": -(-base.census.members // resent) if resent and base else None,
         }
 
@@ -352,12 +280,13 @@ class Planner:
         request = self._request
         last = await self._ledger.plans.last_mirror(self._key)
         last_name = await self._ledger.runs.last_name(self._key)
+        lists_changes = request.spec.lists_changes
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=found.adds.planned - found.adds.doubtful,
             adds_left=last.additions_left if last else 0,
             removes=found.removes.planned,
-            desired=staged.uids - found.duplicate - found.excluded,
+            desired=0 if lists_changes else staged.uids - found.duplicate - found.excluded,
             rows_read=staged.rows_read,
             invalid=staged.invalid,
             duplicates=found.duplicate,
@@ -371,5 +300,6 @@ class Planner:
             name=request.cohort.name,
             last_name=last_name,
             excluded=found.excluded,
+            lists_changes=lists_changes,
             backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )

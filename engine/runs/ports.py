@@ -175,6 +175,9 @@ class PlanStore(Protocol):
     async def last_mirror(self, key: CohortKey) -> LastMirror | None:
         """Return the last mirror, with which the guards compare an export."""
 
+    async def is_partial(self, key: CohortKey) -> bool:
+        """Return whether uids that a cohort's snapshot does not have may be members."""
+
     async def resent_through(self, key: CohortKey) -> str | None:
         """Return the member that the last slice of resent members ended with."""
 

@@ -107,7 +107,18 @@ class CohortExport:
         queries = CohortQueries(self.queries, self.cohort, action, switch, note, pattern)
         within = Surroundings(clock, switch, note, queries)
         if self.exports is None:
+            if table.mode == "changes" and action is not None:
+                raise UsageError(
+                    f"cohort {table.key!r} is not pushed to without an export: the rows of its "
+                    "query say add or remove",
+                    hint="`cohortsync mirror` does what they say; or name an export",
+                )
             return await resolve(export, day, within)
+        if table.mode == "changes" and action is None:
+            raise UsageError(
+                f'cohort {table.key!r} has mode = "changes": only its query says add or remove',
+                hint="name no export; or `cohortsync push` with --action sends one",
+            )
         spec = spec_of(self.exports, self.reading, table.reading)
         return await excluding_on(export, spec, day, within)
 
@@ -134,12 +145,13 @@ class PushOptions:
             return Action(self.action)
         if settings is None:
             return Action.ADD
-        if settings.mode == "mirror":
+        if settings.push_action is None:
             raise UsageError(
-                f'cohort {settings.key!r} has mode = "mirror": a push to it needs an --action',
-                hint="`cohortsync mirror` makes it equal to its export",
+                f'cohort {settings.key!r} has mode = "{settings.mode}": a push to it needs an '
+                "--action",
+                hint="`cohortsync mirror` sends what its export changes",
             )
-        return Action(settings.mode)
+        return settings.push_action
 
 
 async def push_request(export: CohortExport, options: PushOptions) -> PushRequest:
@@ -208,7 +220,7 @@ async def mirror_request(export: CohortExport, options: MirrorOptions) -> "Mirro
     table = export.settings
     if options.assume_empty and options.trust is not None:
         raise UsageError("--assume-empty and --trust exclude each other")
-    if table is not None and table.mode != "mirror":
+    if table is not None and table.push_action is not None:
         raise UsageError(
             f'cohort {table.key!r} has mode = "{table.mode}": it is not mirrored',
             hint='`cohortsync push` sends its export; mode = "mirror" would make it equal to that',

@@ -63,14 +63,14 @@ def _next(
 
     A uid may be in an export twice: of two outcomes the certain one counts. An operation that may
     have been applied has changed nothing if the uid was already in that state. It still counts as
-    sent, since an operation that reverses it has to wait.
+    sent, since an operation that reverses it has to wait. A uid that was not known may have been a
+    member: somebody else may have added it.
     """
-    was_out = ~known.is_known | (known.state == UidState.OUT)
     state = np.select(
         [
             change == NO_CHANGE,
             (change == UidState.MAY_BE_IN) & (known.state == UidState.IN),
-            (change == UidState.MAY_BE_OUT) & was_out,
+            (change == UidState.MAY_BE_OUT) & (known.state == UidState.OUT),
         ],
         [known.state, known.state, np.uint8(UidState.OUT)],
         change,

@@ -24,6 +24,7 @@ class GenerationSpec:
 
     number: int
     path: Path
+    lists_changes = False
 
     @property
     def names(self) -> list[str]:

@@ -105,21 +105,23 @@ class PlannedOperation(OperationCounts):
 class Comparison:
     """The differences between the export and the snapshot.
 
-    `staged.uids == excluded + duplicate + unchanged + adds.planned + adds.known`.
+    `staged.uids == excluded + duplicate + unchanged + adds.planned + adds.known`; of a list of
+    changes, the uids of both its lists are these and `removes.planned + removes.known`.
     """
 
     adds: PlannedOperation
     removes: PlannedOperation
     unchanged: int
-    """Wanted uids that are members already."""
+    """Wanted uids that are members already; of a list of changes, uids that are as it says."""
     duplicate: int
-    """Rows whose uid is in an earlier row, too."""
+    """Rows whose uid is in an earlier row, too; of a list of changes, in a later one."""
     resends: PlannedOperation
     """Some of the unchanged uids, which are added once more."""
     resent_through: Member | None
     """The last of those; None if the round ends with them."""
     excluded: int = 0
-    """Rows whose uid is in the exclusion list."""
+    """Rows whose uid is in the exclusion list; of a list of changes, without those of uids that are
+    removed."""
 
 
 @dataclass(frozen=True, slots=True)

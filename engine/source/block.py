@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # Large; the command line and the ledger do not need it.
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 
@@ -56,3 +58,5 @@ class Block:
     """The uids in the order of the records: valid UTF-8, no nulls, type `pa.string()`."""
     skipped: tuple[Skipped, ...]
     """Records that plan no uid, ascending and disjoint."""
+    is_remove: "npt.NDArray[np.bool_] | None" = None
+    """Which of the uids are to be removed, by their records; None if these do not say."""

@@ -40,6 +40,10 @@ class Spec(Protocol):
     def names(self) -> Sequence[str]:
         """The exports as the user named them, without credentials."""
 
+    @property
+    def lists_changes(self) -> bool:
+        """Whether the records say add or remove, and uids without a record stay as they are."""
+
     def open(self, *, rereadable: bool = False) -> Source:
         """Check that the source can be read, with `rereadable` more than once, and return it.
 

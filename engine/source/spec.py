@@ -41,6 +41,11 @@ class SourceSpec:
             return [self.query.query.name]
         return [redacted(file) for file in self.files]
 
+    @property
+    def lists_changes(self) -> bool:
+        """Whether the rows of its query say add or remove."""
+        return self.query is not None and self.query.query.lists_changes
+
     def open(self, *, rereadable: bool = False) -> "Source":
         """Find the files and check that they can be read.
 

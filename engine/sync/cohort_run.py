@@ -9,7 +9,6 @@ from engine.config.cohorts import CohortSettings
 from engine.delivery.events import Answered, Paused, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
-from engine.model.cohort import Action
 from engine.model.status import CohortStatus, RunStatus
 from engine.planning.file_times import judge_age
 from engine.report.sync_result import CohortResult, status_named
@@ -56,13 +55,10 @@ class CohortRun:
         self._forecast: CohortForecast | None = None
         self._is_unauthorized = False
         self._slots = LendableSlots(self._note)
-        action = None if cohort.mode == "mirror" else Action(cohort.mode)
+        self._action = cohort.push_action
+        """What a push does; None for a mirror."""
         self._queries = CohortQueries(
-            workspace.queries,
-            cohort.cohort,
-            action,
-            self.switch,
-            self._note,
+            *(workspace.queries, cohort.cohort, self._action, self.switch, self._note),
             cohort.guards.uid_pattern,
         )
 
@@ -127,14 +123,13 @@ class CohortRun:
             source, opened = await self._open(spec)
             result = await self._send(opened, source)
         accounts = result.accounts
-        is_mirror = self.cohort.mode == "mirror"
         return self._result(
             status_named(accounts.status),
             result.exit_status,
             accounts.reason,
             result.hint,
             run=result,
-            members=await self._workspace.members(self.cohort) if is_mirror else None,
+            members=await self._workspace.members(self.cohort) if self._action is None else None,
             bug=result.bug,
         )
 
@@ -151,7 +146,7 @@ class CohortRun:
     async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
         """Return the opened export, and the spec as the ledger keeps it."""
         with self._slots.waiting("its export"):
-            if self.cohort.mode == "mirror":
+            if self._action is None:
                 return await open_desired(spec, note=self._note, switch=self.switch), spec
             rereadable = self.cohort.on_changed == "restart" or self._is_counted
             return await open_push(spec, note=self._note, switch=self.switch, rereadable=rereadable)
@@ -188,7 +183,8 @@ class CohortRun:
         """
         settings = self._workspace.session.config.mirror
         age_ns = now_utc_ns - last.started_utc_ns
-        resends = settings.resend_over_nights > 0 and age_ns >= _SAME_NIGHT_NS
+        is_resending = settings.resend_over_nights > 0 and self.cohort.mode == "mirror"
+        resends = is_resending and age_ns >= _SAME_NIGHT_NS
         retries = bool(last.exit_status) and age_ns >= settings.retry_rejected_days * _DAY_NS
         return last.is_mirror and (resends or retries)
 
@@ -204,7 +200,7 @@ class CohortRun:
         session = self._workspace.session
         allowances = request.allowances.get(cohort.key, ())
         observers, precedence = self._observers(), self._precedence()
-        if cohort.mode == "mirror":
+        if self._action is None:
             exclude = None
             if spec.exclude is not None:
                 with self._slots.waiting("its exclusion list"):
@@ -229,7 +225,7 @@ class CohortRun:
             source,
             spec,
             cohort.cohort,
-            Action(cohort.mode),
+            self._action,
             restart_if_changed=cohort.on_changed == "restart",
             allowances=allowances,
             reason=request.reason,

@@ -122,7 +122,7 @@ def read_cohort_allowances(
         by_cohort.setdefault(key, []).append(guard)
     found = {}
     for key, guards in by_cohort.items():
-        is_push = key in cohorts and cohorts[key].mode != "mirror"
+        is_push = key in cohorts and cohorts[key].push_action is not None
         read = read_push_allowances if is_push else read_allowances
         found[key] = read(guards, reason)
     return found

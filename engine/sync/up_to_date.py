@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.config.cohorts import CohortSettings
-from engine.ledger.records import MIRROR
+from engine.ledger.records import action_name
 from engine.ledger.run_records import LastRun
 from engine.model.status import RunStatus
 from engine.source.source_file import SourceFile
@@ -21,7 +21,7 @@ def has_completed(
     The exclusion list of a mirror may have changed: its content is not kept.
     """
     entry = last.record.entry
-    action = MIRROR if cohort.mode == "mirror" else cohort.mode
+    action = action_name(cohort.push_action)
     is_same_request = (entry.action, entry.cohort_name) == (action, cohort.name)
     return (
         entry.status == RunStatus.FINISHED

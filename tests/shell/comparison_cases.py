@@ -1,20 +1,22 @@
 """Cases of what a plan compares: an export, what was acknowledged, and what bears on the order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, Known, snapshot_of, staged_in
+from known_snapshot import SETTINGS, Known, snapshot_of
 from weak_hash import only_bits
 
 from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
+from engine.planning.staging import EXPORT, stage, stage_changes
 from engine.snapshot.records import (
     Comparison,
     HeldChanges,
@@ -22,11 +24,13 @@ from engine.snapshot.records import (
     PlannedOperation,
     Snapshot,
     Staged,
+    UidList,
     UidState,
 )
 from engine.source.block import Block
 from engine.storage.computation import ComputeOptions
 from engine.storage.uid_parquet import read_batches
+from engine.storage.uid_spool import open_spool
 
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
 OPTIONS = ComputeOptions(SETTINGS)
@@ -57,10 +61,41 @@ class Case:
     is_weak: bool = False
     """Whether there are only a few different hashes."""
     excluded: frozenset[str] | None = None
+    removals: frozenset[int] | None = None
+    """The rows that say remove, if the export is a list of changes."""
+
+    @property
+    def said(self) -> dict[str, Operation]:
+        """What the last row of each uid says; of an export of members, each says add."""
+        rows = self.removals or frozenset()
+        return {
+            uid: Operation.REMOVE if number in rows else Operation.ADD
+            for number, uid in enumerate(self.export)
+        }
 
     @property
     def wanted(self) -> set[str]:
-        return set(self.export) - (self.excluded or set())
+        said = self.said
+        return {uid for uid in said if said[uid] is Operation.ADD} - (self.excluded or set())
+
+    @property
+    def unchanged(self) -> set[str]:
+        """The uids that are as the export says."""
+        states = {uid: self.known.get(uid, (0, 0))[0] for uid in self.export}
+        return {
+            uid
+            for uid, said in self.said.items()
+            if (uid in self.wanted and states[uid] is UidState.IN)
+            or (said is Operation.REMOVE and states[uid] is UidState.OUT)
+        }
+
+    @property
+    def left_out(self) -> set[str]:
+        """The uids of the export that are excluded, and not among its changes."""
+        changed = set[str]() if self.removals is None else self.changed[Operation.REMOVE]
+        said = self.said
+        kept = {uid for uid in said if said[uid] is Operation.ADD} - self.wanted
+        return kept - changed
 
     def base(self, folder: Path) -> Snapshot | None:
         """Write what was acknowledged."""
@@ -81,7 +116,7 @@ class Case:
             stack.enter_context(patch("engine.snapshot.sorted_file._ROWS_A_PARTITION", 2))
             yield
 
-    def bearing(self, excluded: Staged | None) -> Conditions:
+    def bearing(self, excluded: Staged | None, removals: Staged | None = None) -> Conditions:
         """Return what decides which of the differences are sent, and when."""
         rejections = pa.table(
             {
@@ -92,7 +127,9 @@ class Case:
             },
             schema=REJECTIONS,
         )
-        return Conditions(sorted(self.recent), self.waiting, rejections, self.resend, excluded)
+        return Conditions(
+            *(sorted(self.recent), self.waiting, rejections, self.resend, excluded, removals)
+        )
 
     def kind(self, uid: str, operation: Operation) -> str:
         state, run = self.known.get(uid, (0, 0))
@@ -128,20 +165,28 @@ class Case:
         left = [m for m in members if (-m.run, m.uid) > (-after.run, after.uid)]
         return left or members
 
-    def operations(self) -> dict[Operation, dict[str, set[str]]]:
-        wanted = self.wanted
+    @property
+    def changed(self) -> dict[Operation, set[str]]:
+        """The uids to be added, and those to be removed."""
+        wanted, said = self.wanted, self.said
         inside = {uid for uid, (state, _) in self.known.items() if state is UidState.IN}
         away = {uid for uid, (state, _) in self.known.items() if state is UidState.OUT}
-        changes = {
-            Operation.ADD: wanted - inside,
-            Operation.REMOVE: set(self.known) - wanted - away,
-        }
+        unwanted = set(self.known) - wanted
+        if self.removals is not None:
+            unwanted = {
+                uid
+                for uid in said
+                if said[uid] is Operation.REMOVE or (uid not in wanted and uid in self.known)
+            }
+        return {Operation.ADD: wanted - inside, Operation.REMOVE: unwanted - away}
+
+    def operations(self) -> dict[Operation, dict[str, set[str]]]:
         return {
             operation: {
                 kind: {uid for uid in uids if self.kind(uid, operation) == kind}
                 for kind in ("plain", "suspect", "held", "known")
             }
-            for operation, uids in changes.items()
+            for operation, uids in self.changed.items()
         }
 
 
@@ -168,13 +213,32 @@ cases = st.builds(
     st.booleans(),
     st.booleans(),
     st.none() | st.frozensets(uids),
-)
+    st.none() | st.frozensets(st.integers(0, 29)),
+).map(lambda case: case if case.removals is None else replace(case, resend=None))
 
 
-def blocks_of(export: Sequence[str], size: int = 7) -> Iterator[Block]:
+def blocks_of(
+    export: Sequence[str], size: int = 7, removals: frozenset[int] | None = None
+) -> Iterator[Block]:
     for start in range(0, len(export), size):
         part = export[start : start + size]
-        yield Block("e.txt", start + 1, len(part), pa.array(part, pa.string()), ())
+        is_remove = None
+        if removals is not None:
+            is_remove = np.isin(np.arange(start, start + len(part)), list(removals))
+        yield Block("e.txt", start + 1, len(part), pa.array(part, pa.string()), (), is_remove)
+
+
+def stage_case(case: Case, new_list: Callable[[], UidList]) -> tuple[Staged, Conditions]:
+    """Stage the export and the lists; return it, and what bears on the comparison."""
+    excluded = removals = None
+    if case.removals is None:
+        staged = stage(blocks_of(case.export), new_list())
+    else:
+        blocks = blocks_of(case.export, removals=case.removals)
+        staged, removals = stage_changes(blocks, new_list(), new_list())
+    if case.excluded is not None:
+        excluded = stage(blocks_of(sorted(case.excluded) * 2), new_list())
+    return staged, case.bearing(excluded, removals)
 
 
 def known_in(path: Path) -> dict[str, tuple[UidState, int]]:
@@ -188,11 +252,10 @@ def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
     with ExitStack() as stack:
         stack.enter_context(case.conditions())
         base = case.base(folder)
-        staged = stack.enter_context(staged_in(folder, blocks_of(case.export)))
-        excluded = None
-        if case.excluded is not None:
-            excluded = stack.enter_context(staged_in(folder, blocks_of(sorted(case.excluded) * 2)))
-        found = compare(staged, base, folder, OPTIONS, case.bearing(excluded))
+        staged, conditions = stage_case(
+            case, lambda: stack.enter_context(open_spool(folder, EXPORT, SETTINGS))
+        )
+        found = compare(staged, base, folder, OPTIONS, conditions)
     return found, base
 
 

@@ -38,6 +38,9 @@ deaths = st.one_of(
     ),
     st.builds(Death, seconds=st.floats(0.01, 30)),
 )
+rows_of_changes = st.lists(
+    st.tuples(st.sampled_from(UIDS), st.sampled_from(Action)), max_size=20
+).map(tuple)
 mirror_runs = st.builds(
     MirrorRun,
     wanted=st.frozensets(st.sampled_from(UIDS), min_size=1),
@@ -49,6 +52,7 @@ mirror_runs = st.builds(
     reboots=st.booleans(),
     first_action=st.sampled_from(Action),
     push=st.sampled_from([None, None, *Action]),
+    says=st.none() | rows_of_changes,
 )
 fine_runs = st.builds(
     MirrorRun,

@@ -7,7 +7,7 @@ from typing import Any
 
 from crash_scenario import REPLIES
 from scripted_server import Play, Request, ScriptedServer
-from whole_push import Death, Ended, Pushes
+from whole_push import Death, Ended, ListOfChanges, Pushes
 
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
@@ -47,6 +47,8 @@ class MirrorRun:
     first_action: Action = Action.REMOVE
     push: Action | None = None
     """None for a mirror; otherwise a push that is recorded does this with them."""
+    says: tuple[tuple[str, Action], ...] | None = None
+    """The rows of a list of changes, which is mirrored in place of those that are wanted."""
 
 
 class Cohort:
@@ -96,8 +98,9 @@ class Cohort:
         self.scripted_server.script = _script(mirror_run)
         if mirror_run.push is not None:
             return self._push(mirror_run, mirror_run.push)
+        says = mirror_run.says
         ended = self.commands.mirror(
-            sorted(mirror_run.wanted),
+            sorted(mirror_run.wanted) if says is None else ListOfChanges(says),
             death=mirror_run.death,
             stops_at=mirror_run.signals,
             first_action=mirror_run.first_action,
@@ -108,7 +111,13 @@ class Cohort:
             assert accounts.imbalance is None
             assert ended.exit_status is not ExitStatus.UNBALANCED
             assert accounts.mirror is not None
-            if accounts.source_complete and accounts.mirror.unchanged + accounts.mirror.add.planned:
+            if says is not None:
+                changed = accounts.mirror.add.planned + accounts.mirror.remove.planned
+                if accounts.source_complete and not accounts.mirror.undecided:
+                    assert changed + accounts.mirror.unchanged == len(dict(says))
+            elif (
+                accounts.source_complete and accounts.mirror.unchanged + accounts.mirror.add.planned
+            ):
                 wanted = accounts.mirror.unchanged + accounts.mirror.add.planned
                 assert wanted == len(mirror_run.wanted)
         return ended

@@ -25,9 +25,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 from scripted_server import Request, ScriptedServer
 from stage import ReaderOnStage
@@ -216,6 +217,34 @@ class ExportSource:
         yield from self.export.blocks(7)
 
 
+@dataclass(frozen=True)
+class ListOfChanges:
+    """Rows that say add or remove: a source, and its own specification."""
+
+    rows: Sequence[tuple[str, Action]]
+    lists_changes = True
+    names = ("changes",)
+    notes = ()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"exports": list(self.names), "reading": {}}
+
+    def open(self, *, rereadable: bool = False) -> Self:
+        del rereadable
+        return self
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, len(self.rows), 7):
+            part = self.rows[start : start + 7]
+            uids = pa.array([uid for uid, _ in part], pa.string())
+            is_remove = np.array([says is Action.REMOVE for _, says in part])
+            yield Block("changes", start + 1, len(part), uids, (), is_remove)
+
+
 @dataclass
 class Machine:
     """Its clocks: one that only grows, one since its boot, and one on the wall."""
@@ -331,7 +360,7 @@ class Pushes:
 
     def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
-        wanted: Sequence[str] | Export,
+        wanted: Sequence[str] | Export | ListOfChanges,
         *,
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
@@ -341,9 +370,13 @@ class Pushes:
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
-        export = wanted if isinstance(wanted, Export) else Export([[Row(uid) for uid in wanted]])
-        source = ExportSource(export, written_utc_ns=written_utc_ns)
-        request = MirrorRequest(source, source.spec, COHORT, **how)
+        if isinstance(wanted, ListOfChanges):
+            request = MirrorRequest(wanted, wanted, COHORT, **how)
+        else:
+            is_export = isinstance(wanted, Export)
+            export = wanted if is_export else Export([[Row(uid) for uid in wanted]])
+            source = ExportSource(export, written_utc_ns=written_utc_ns)
+            request = MirrorRequest(source, source.spec, COHORT, **how)
         return self._run(
             lambda session, observers: mirror(
                 request, session, replace(observers, planned=planned), sends=sends
@@ -468,7 +501,7 @@ class Pushes:
                 self.scripted_server.session(timeout)
             ),
         }
-        for place in ("engine.runs.planner", "engine.runs.transfer"):
+        for place in ("engine.runs.export_staging", "engine.runs.transfer"):
             stack.enter_context(patch(f"{place}.read_or_stop", lambda read, *_: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))

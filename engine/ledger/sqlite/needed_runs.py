@@ -70,6 +70,7 @@ NEEDED = (
     *_last(f"plan.run IS NOT NULL AND ({_HAS_ENDED_WELL} OR {_SENT})"),
     *_last(f"plan.run IS NULL AND ({_HAS_ENDED_WELL} OR {_SENT})"),
     *_last(f"plan.exported_utc_ns IS NOT NULL AND ({_HAS_ENDED_WELL} OR {_SENT})"),
+    *_last(f"plan.profile <> '{{}}' AND ({_HAS_ENDED_WELL} OR {_SENT})"),
     *_last("run.status = 'finished'"),
     *_last(f"run.status NOT IN ('{RunStatus.PLANNED}', '{RunStatus.SHADOW}')"),
     *_last("plan.run IS NOT NULL"),

@@ -6,6 +6,7 @@ Each is a function on a connection, inside its caller's transaction.
 import json
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
 from engine.ledger.plan_records import LastMirror, OperationCounts, PlanRecord, Rejection
 from engine.ledger.sqlite.runs import record_changes
@@ -124,29 +125,52 @@ def close_plan(connection: sqlite3.Connection, run: int) -> None:
     connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))
 
 
+# A run whose every request the API refused has mirrored nothing.
+_COUNTING = (
+    "FROM run JOIN plan USING (run) WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
+    "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch "
+    "WHERE batch.run = run.run AND (state = 'accepted' OR may_have_been_applied)))"
+)
+"""Selects the mirrors of a cohort that later ones go by."""
+
+
 def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | None:
     """Return the last mirror, with which the guards compare an export."""
-    # A run whose every request the API refused has mirrored nothing.
-    counting = (
-        "FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
-        "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch "
-        "WHERE batch.run = run.run AND (state = 'accepted' OR may_have_been_applied)))"
-    )
     found = connection.execute(
-        f"SELECT run, status, cohort_name, cohort_description, profile {counting} "
+        f"SELECT run, status, cohort_name, cohort_description {_COUNTING} "
         "ORDER BY run DESC LIMIT 1",
         key.values,
     ).fetchone()
     if found is None:
         return None
-    exported = connection.execute(
-        f"SELECT exported_utc_ns {counting} AND exported_utc_ns IS NOT NULL "
-        "ORDER BY run DESC LIMIT 1",
+
+    def latest(column: str, unknown: str) -> Any:  # noqa: ANN401 - the value of a column
+        """Return the last value that is known: a list of changes may have been empty."""
+        row = connection.execute(
+            f"SELECT {column} {_COUNTING} AND {column} IS NOT {unknown} ORDER BY run DESC LIMIT 1",
+            key.values,
+        ).fetchone()
+        return row and row[0]
+
+    run, status, name, description = found
+    left = 0 if status in {"finished", "shadow"} else _additions_left(connection, run)
+    profile = json.loads(latest("profile", "'{}'") or "{}")
+    return LastMirror(name, description, profile, latest("exported_utc_ns", "NULL"), left)
+
+
+def is_partial(connection: sqlite3.Connection, key: CohortKey) -> bool:
+    """Return whether uids that a cohort's snapshot does not have may be members.
+
+    The first list of changes says nothing of them, until a list of all members is taken over.
+    """
+    (found,) = connection.execute(
+        "SELECT coalesce((SELECT json_extract(forecast, '$.is_partial') "  # noqa: S608 - our own words
+        f"{_COUNTING} ORDER BY run DESC LIMIT 1), 0) AND NOT EXISTS (SELECT 1 FROM generation "
+        "WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 "
+        "AND origin IN ('import', 'reconcile'))",
         key.values,
     ).fetchone()
-    run, status, name, description, profile = found
-    left = 0 if status in {"finished", "shadow"} else _additions_left(connection, run)
-    return LastMirror(name, description, json.loads(profile), exported and exported[0], left)
+    return bool(found)
 
 
 def _additions_left(connection: sqlite3.Connection, run: int) -> int:
@@ -212,6 +236,7 @@ class PlanStore(Store):
     seals = in_transaction(seals)
     close = in_transaction(close_plan)
     last_mirror = by_reader(last_mirror)
+    is_partial = by_reader(is_partial)
     resent_through = by_reader(resent_through)
     rejections = by_reader(rejections)
     next_place = in_transaction(next_place)

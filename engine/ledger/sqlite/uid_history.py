@@ -2,10 +2,11 @@
 
 import sqlite3
 
+from engine.ledger.plan_records import PlanRecord
 from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
 from engine.ledger.snapshot_records import Generation
 from engine.ledger.sqlite.history import entries
-from engine.ledger.sqlite.plans import plan_of
+from engine.ledger.sqlite.plans import is_partial, plan_of
 from engine.ledger.sqlite.runs import unrecorded_pushes
 from engine.ledger.sqlite.snapshot_index import generations
 from engine.model.cohort import CohortKey, Operation
@@ -34,10 +35,13 @@ class UidHistory:
         """Return every snapshot of a cohort, the current one first."""
         return generations(self._connection, key)
 
-    def planned_from(self, run: int) -> int | None:
-        """Return the generation that a mirror was planned from; None if there was none."""
-        plan = plan_of(self._connection, run)
-        return plan.generation if plan else None
+    def plan_of(self, run: int) -> PlanRecord | None:
+        """Return the plan of a mirror; None if there is none."""
+        return plan_of(self._connection, run)
+
+    def is_partial(self, key: CohortKey) -> bool:
+        """Return whether uids that the snapshot does not have may be members."""
+        return is_partial(self._connection, key)
 
     def recorded_run(self, key: CohortKey, run: int) -> list[RunEntry]:
         """Return the recorded run of the cohort with that number; [] if there is none."""

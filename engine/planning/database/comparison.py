@@ -110,7 +110,13 @@ class DatabaseComparison:
         lists = [_table(staged.spool), _table(excluded or self.new_list())]
         for each in (*lists, "rejections"):
             session.analyze(each)
-        session.make_table("desired", statements.desired(*lists))
+        if conditions.removals is None:
+            session.make_table("desired", statements.desired(*lists))
+        else:
+            removals = _table(conditions.removals.spool)
+            session.make_table("said", statements.said(lists[0], removals))
+            session.analyze("said")
+            session.make_table("desired", statements.said_to_add(lists[1]))
         session.analyze("desired")
         return table
 
@@ -130,12 +136,21 @@ class DatabaseComparison:
             to_add.write(batch.cast(CHANGES))
         to_remove = OperationFile(operation_path(folder, Operation.REMOVE), OPERATION, files)
         lost = 0
-        for batch in session.batches(statements.removes(table, conditions)):
+        is_whole = conditions.removals is None
+        removed = statements.removes if is_whole else statements.said_to_remove
+        for batch in session.batches(removed(table, conditions)):
             to_remove.write(batch.cast(CHANGES))
             lost += pc.sum(pc.equal(batch["was"], int(UidState.IN))).as_py() or 0
         adds, removes = to_add.finish(), to_remove.finish()
         unchanged = uids - adds.planned - adds.known
-        if base is not None and base.census.members != unchanged + lost:
+        left_out, duplicate = staged.uids - rows, rows - uids
+        if conditions.removals is not None:
+            [(away, left_out)] = session.rows(statements.said_counts(table))
+            unchanged += away
+            changed = adds.planned + adds.known + removes.planned + removes.known
+            named = staged.uids + conditions.removals.uids
+            duplicate = named - changed - unchanged - left_out
+        elif base is not None and base.census.members != unchanged + lost:
             self._check(base)
             raise LedgerError(
                 f"there are {unchanged + lost:,} members in the snapshot that was made with "
@@ -144,9 +159,7 @@ class DatabaseComparison:
             )
         resend = conditions.resend if base is not None else None
         resends, through = self._resend(table, folder, resend)
-        return Comparison(
-            adds, removes, unchanged, rows - uids, resends, through, staged.uids - rows
-        )
+        return Comparison(adds, removes, unchanged, duplicate, resends, through, left_out)
 
     def _resend(
         self, table: str, folder: Path, resend: Resend | None

@@ -200,7 +200,7 @@ def folded(members: str, run: int, recent_runs: Sequence[int]) -> str:
         changed as (
             select l.uid, m.state as was, m.run as was_run, {run} as run,
                 case when l.state = {MAY_BE_IN} and m.state = {IN} then {IN}
-                    when l.state = {MAY_BE_OUT} and coalesce(m.state, {OUT}) = {OUT} then {OUT}
+                    when l.state = {MAY_BE_OUT} and m.state = {OUT} then {OUT}
                     else l.state end as state
             from lowest l left join {members} m on m.uid = l.uid
             union all
@@ -254,6 +254,48 @@ def desired(export: str, excluded: str) -> str:
         select e.uid, min(e.row) as row, count(*) as n from {export} e
         where not exists (select 1 from {excluded} x where x.uid = e.uid)
         group by e.uid
+    """
+
+
+def said(adds: str, removes: str) -> str:
+    """Select the uids of a list of changes, each once: its latest row, as `Comparer` counts it."""
+    return f"""
+        select uid, max(latest) as latest, count(*) as n from (
+            select uid, 2 * row as latest from {adds}
+            union all select uid, 2 * row + 1 from {removes}
+        ) s group by uid
+    """
+
+
+def said_to_add(excluded: str) -> str:
+    """Select the uids of `said` that are wanted, as `desired` does."""
+    return f"""
+        select s.uid, cast(s.latest / 2 as bigint) as row, s.n from said s
+        where s.latest % 2 = 0 and not exists (select 1 from {excluded} x where x.uid = s.uid)
+    """
+
+
+def said_to_remove(base: str, conditions: Conditions) -> str:
+    """Select the uids of `said` that are removed: excluded ones only if the base has them."""
+    kind = _kind((IN, MAY_BE_IN), conditions.recent_runs, conditions.waiting.removes)
+    return f"""
+        select s.uid, coalesce(b.state, 0) as was, coalesce(b.run, 0) as was_run, 0 as row,
+            {kind} as kind
+        from said s left join {base} b on b.uid = s.uid
+        left join rejections r on r.uid = s.uid and not r.wanted
+        where coalesce(b.state, 0) <> {OUT} and (s.latest % 2 = 1 or b.uid is not null)
+            and not exists (select 1 from desired d where d.uid = s.uid)
+    """
+
+
+def said_counts(base: str) -> str:
+    """Select how many uids of `said` are removed already, and the rows of those left out."""
+    return f"""
+        select count(case when s.latest % 2 = 1 and b.state = {OUT} then 1 end),
+            cast(coalesce(sum(case when s.latest % 2 = 0 and coalesce(b.state, {OUT}) = {OUT}
+                and not exists (select 1 from desired d where d.uid = s.uid) then s.n end), 0)
+                as bigint)
+        from said s left join {base} b on b.uid = s.uid
     """
 
 

@@ -137,7 +137,8 @@ def runs_of(
     )
 
 
-_BLOCK_ROWS = 1 << 15
+BLOCK_ROWS = 1 << 15
+"""Rows of a block that is part of a larger batch."""
 
 
 def blocks_of(arrays: Iterable[pa.Array], *, file: str, strip: bool) -> Iterator[Block]:
@@ -145,18 +146,28 @@ def blocks_of(arrays: Iterable[pa.Array], *, file: str, strip: bool) -> Iterator
 
     Raises `EmptyExportError` at the end if no value is a uid.
     """
-    record, uids = 1, 0
+
+    def blocks() -> Iterator[Block]:
+        record = 1
+        for values in arrays:
+            for start in range(0, len(values), BLOCK_ROWS):
+                part = values.slice(start, BLOCK_ROWS)
+                rows = RawRows(part, records=len(part))
+                yield to_block(rows, file=file, first_record=record, strip=strip)
+                record += len(part)
+
+    return not_without_uid(blocks(), file)
+
+
+def not_without_uid(blocks: Iterable[Block], file: str) -> Iterator[Block]:
+    """Yield the blocks of a file; raise `EmptyExportError` at the end if no record has a uid."""
+    uids = 0
     skipped: Counter[str] = Counter()
-    for values in arrays:
-        for start in range(0, len(values), _BLOCK_ROWS):
-            part = values.slice(start, _BLOCK_ROWS)
-            rows = RawRows(part, records=len(part))
-            block = to_block(rows, file=file, first_record=record, strip=strip)
-            record += block.records
-            uids += len(block.uids)
-            for run in block.skipped if not uids else ():
-                skipped[run.reason] += run.count
-            yield block
+    for block in blocks:
+        uids += len(block.uids)
+        for run in block.skipped if not uids else ():
+            skipped[run.reason] += run.count
+        yield block
     if not uids:
         raise no_uids([file], skipped)
 

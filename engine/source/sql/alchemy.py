@@ -6,7 +6,9 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.source.sql.cancellation import Cancellation
+from engine.source.sql.changes import Notation, in_order
 from engine.source.sql.driver_errors import Said, needing, translated
+from engine.source.sql.query import Query
 from engine.source.sql.result import BATCH_ROWS, Result, result_of_rows
 
 _READ_ONLY = {
@@ -22,11 +24,14 @@ _READ_ONLY = {
 
 
 @contextmanager
-def run(url: str, text: str, said: Said, cancellation: Cancellation) -> Iterator[Result]:
+def run(
+    url: str, text: str, said: Said, cancellation: Cancellation, changes: Query | None = None
+) -> Iterator[Result]:
     """Run a query with a server-side cursor, if the dialect has one, and yield its result.
 
-    Nothing is ever committed. Raises `SourceError`, and `UsageError` if SQLAlchemy or the driver is
-    not installed, or for an invalid URL.
+    With `changes`, the rows come in the order that it says. Nothing is ever committed. Raises
+    `SourceError`, and `UsageError` if SQLAlchemy or the driver is not installed, or for an invalid
+    URL.
     """
     with needing("sql", f"a {url.partition(':')[0]}:// connection"):
         import sqlalchemy as sql  # noqa: PLC0415 - an extra
@@ -40,6 +45,8 @@ def run(url: str, text: str, said: Said, cancellation: Cancellation) -> Iterator
             f"{said.name}: SQLAlchemy does not know this kind of URL: {said.line(error)}",
             hint="a dialect is a package of its own: pip install sqlalchemy-redshift, trino …",
         ) from None
+    if changes is not None:
+        text = in_order(text, changes, _notation(engine.dialect))
     with translated(said, errors, is_open=False):
         connection = engine.connect()
     with closing(connection):
@@ -62,3 +69,13 @@ def run(url: str, text: str, said: Said, cancellation: Cancellation) -> Iterator
 
             with closing(rows):
                 yield result_of_rows(list(rows.keys()), chunks())
+
+
+def _notation(dialect: Any) -> Notation:  # noqa: ANN401 - the class of an extra
+    import sqlalchemy as sql  # noqa: PLC0415 - an extra
+
+    def as_text(expression: str) -> str:
+        cast = sql.cast(sql.literal_column(expression), sql.String(255))
+        return str(cast.compile(dialect=dialect))
+
+    return Notation(dialect.identifier_preparer.quote_identifier, as_text)

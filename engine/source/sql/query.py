@@ -23,6 +23,11 @@ class Query:
     """The column that says which cohort a row is of; None if all rows are of one."""
     value: str | None = None
     """What that column has in the rows that are meant."""
+    action_column: str | None = None
+    """The column that says whether a row's uid is to be added or removed; None: each is added."""
+    order_column: str | None = None
+    """The column by which of several rows of a uid the last one counts; there is one if there is an
+    `action_column`."""
 
     @property
     def name(self) -> str:
@@ -40,6 +45,11 @@ class Query:
     def statement(self) -> str:
         """The text without what ends a statement, so that it can be a part of another one."""
         return self.text.strip().rstrip(";").rstrip()
+
+    @property
+    def lists_changes(self) -> bool:
+        """Whether its rows say what changes, and not who all members are."""
+        return self.action_column is not None
 
     @property
     def has_dates(self) -> bool:

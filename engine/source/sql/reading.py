@@ -14,6 +14,7 @@ from engine.errors import IncompleteError, SourceError
 from engine.source.formats.arrow_columns import uid_column, uid_values
 from engine.source.formats.columns import missing
 from engine.source.sql.cancellation import Cancellation
+from engine.source.sql.changes import ACTION, rows_of
 from engine.source.sql.connection import Connection
 from engine.source.sql.query import Query
 from engine.source.sql.result import NoUidError, Result
@@ -45,7 +46,7 @@ class QueryReading:
     connection: Connection
     query: Query
     column: str | None
-    """The uid column; None for the only one besides `cohort_column`."""
+    """The uid column; None for the only one besides those that the query names."""
     values: Sequence[str | None]
     """The values of `cohort_column` that are spooled; rows with others are passed over."""
 
@@ -74,58 +75,76 @@ class QueryReading:
         Raises as `spool` does.
         """
         with run_query(self.connection, self.query, Cancellation(), is_check=True) as result:
-            return self.columns(result)[0]
+            return self._columns(result)[0]
+
+    @contextmanager
+    def running(self, cancellation: Cancellation) -> Iterator[tuple[Result, str, list[str]]]:
+        """Run the query; yield its result, the uid column, and all columns to read.
+
+        Raises as `spool` does.
+        """
+        if not self.query.lists_changes:
+            with run_query(self.connection, self.query, cancellation) as result:
+                yield result, *self._columns(result)
+            return
+        # A name that the result does not have would be an obscure error of the database, or, for
+        # SQLite, a constant: so the columns are known before the rows are put in order.
+        with run_query(self.connection, self.query, cancellation, is_check=True) as result:
+            column, columns = self._columns(result)
+        with run_query(self.connection, self.query, cancellation) as result:
+            yield result, column, columns
 
     def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
         name = self.query.name
-        with run_query(self.connection, self.query, cancellation) as result:
-            column, columns = self.columns(result)
-            with open_spools(folder, self.values) as spools:
-                limit = _Limit(self.connection, folder, name, spools)
-                with refusing_values(name, column), ThreadPoolExecutor(1) as writer:
-                    writing: Future[int] | None = None  # While the next batch is awaited.
-                    for batch in result.batches(columns):
-                        if writing is not None:
-                            limit.count(writing.result())
-                        writing = writer.submit(self._write, batch, column, spools)
+        with (
+            self.running(cancellation) as (result, column, columns),
+            open_spools(folder, self.values, lists_changes=self.query.lists_changes) as spools,
+        ):
+            limit = _Limit(self.connection, folder, name, spools)
+            with refusing_values(name, column), ThreadPoolExecutor(1) as writer:
+                writing: Future[int] | None = None  # While the next batch is awaited.
+                for batch in result.batches(columns):
                     if writing is not None:
                         limit.count(writing.result())
-                if cancellation.is_requested:  # A driver may end a result that is cut off.
-                    raise IncompleteError(f"{name}: the query was ended")
+                    writing = writer.submit(self._write, batch, column, spools)
+                if writing is not None:
+                    limit.count(writing.result())
+            if cancellation.is_requested:  # A driver may end a result that is cut off.
+                raise IncompleteError(f"{name}: the query was ended")
         return spools
 
-    def columns(self, result: Result) -> tuple[str, list[str]]:
+    def _columns(self, result: Result) -> tuple[str, list[str]]:
         """Return the uid column, and all columns to read; raises as `query_columns`."""
         return query_columns(self.query, result.schema, self.column)
 
     def _write(self, batch: pa.RecordBatch, column: str, spools: dict[str | None, Spool]) -> int:
-        uids = uid_values(batch, column)
+        rows = rows_of(batch, column, lists_changes=self.query.lists_changes)
         if self.query.cohort_column is None:
-            return spools[None].add(uids)
+            return spools[None].add(rows)
         whose = uid_values(batch, self.query.cohort_column).cast(pa.binary()).dictionary_encode()
         written = 0
         for number, value in enumerate(whose.dictionary.to_pylist()):
             spool = spools.get(value.decode("utf-8", "replace"))
             if spool is not None:
-                written += spool.add(uids.filter(pc.equal(whose.indices, number)))
+                written += spool.add(rows.filter(pc.equal(whose.indices, number)))
         return written
 
 
 def query_columns(query: Query, schema: pa.Schema, wanted: str | None) -> tuple[str, list[str]]:
     """Return the path of the uids in a result, and all columns to read.
 
-    `wanted` is the uid column, None for the only one besides `cohort_column`. Raises `SourceError`
-    for a column that is missing or cannot hold uids, and `UsageError` if the user has to name it.
+    `wanted` is the uid column, None for the only one besides those that the query names. Raises
+    `SourceError` for a column that is missing or cannot hold uids, and `UsageError` if the user has
+    to name it.
     """
-    name, by = query.name, query.cohort_column
-    if by is None:
-        column = uid_column(name, schema, wanted, _ADVICE)
-        return column, [_first(schema, column)]
-    if by not in schema.names:
-        raise missing(name, schema.names, by)
-    others = pa.schema([each for each in schema if each.name != by])
-    column = uid_column(name, others, wanted, _ADVICE)
-    return column, [_first(schema, column), by]
+    by = [] if query.cohort_column is None else [query.cohort_column]
+    named = [*by, *(each for each in (query.action_column, query.order_column) if each)]
+    for each in named:
+        if each not in schema.names:
+            raise missing(query.name, schema.names, each)
+    others = pa.schema([each for each in schema if each.name not in named])
+    column = uid_column(query.name, others, wanted, _ADVICE)
+    return column, [_first(schema, column), *by, *([ACTION] if query.lists_changes else [])]
 
 
 def _first(schema: pa.Schema, path: str) -> str:

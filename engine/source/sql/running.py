@@ -4,13 +4,20 @@ from contextlib import AbstractContextManager
 
 from engine.errors import MissingExportError
 from engine.source.sql.cancellation import Cancellation
+from engine.source.sql.changes import in_order, notation_of
 from engine.source.sql.connection import Connection
 from engine.source.sql.driver_errors import Said, needing
 from engine.source.sql.query import Query
 from engine.source.sql.result import Result
 from engine.source.urls import passwords_in
 
-_ADBC = {"postgresql": "postgres", "postgres": "postgres"}
+_ADBC = {
+    "postgresql": "postgres",
+    "postgres": "postgres",
+    "snowflake": "snowflake",
+    "bigquery": "bigquery",
+}
+"""The extra of each scheme that a driver of ADBC reads."""
 
 
 def run_query(
@@ -18,7 +25,8 @@ def run_query(
 ) -> AbstractContextManager[Result]:
     """Connect, run a query in a read-only transaction where there is one, and yield its result.
 
-    The rows are read as the database sends them; with `is_check` there are none. When the block
+    The rows are read as the database sends them; with `is_check` there are none. Those of a list of
+    changes come in their order, with the column `ACTION`. When the block
     ends, the connection is closed; a request of `cancellation` ends the query. Raises
     `SourceError`, `ConfigError` for a password that cannot be read, and `UsageError` for a driver
     that is not installed.
@@ -28,6 +36,8 @@ def run_query(
     text = query.statement
     if is_check:
         text = f"SELECT * FROM (\n{text}\n) checked WHERE 1 = 0"  # noqa: S608 - the user's own
+    elif query.lists_changes and (connection.path is not None or connection.scheme in _ADBC):
+        text = in_order(text, query, notation_of(connection.scheme))
     secrets = (*([] if password is None else [password]), *passwords_in(connection.url))
     said = Said(query.name, (query.text, connection.shown), secrets)
     if connection.path is not None:
@@ -40,8 +50,7 @@ def run_query(
         from engine.source.sql import duckdb_file  # noqa: PLC0415 - only if it is used
 
         return duckdb_file.run(connection.path, text, said, cancellation, connection.plans)
-    kind = _ADBC.get(connection.scheme, connection.scheme)
-    if kind in {"postgres", "snowflake", "bigquery"}:
+    if (kind := _ADBC.get(connection.scheme)) is not None:
         with needing(kind, f"a {connection.scheme}:// connection"):
             from engine.source.sql import adbc  # noqa: PLC0415 - an extra
 
@@ -53,4 +62,5 @@ def run_query(
         return adbc.run(driver, text, said, cancellation)
     from engine.source.sql import alchemy  # noqa: PLC0415 - an extra
 
-    return alchemy.run(url, text, said, cancellation)
+    changes = query if query.lists_changes and not is_check else None
+    return alchemy.run(url, text, said, cancellation, changes)

@@ -7,7 +7,6 @@ order of the rows.
 
 import hashlib
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ import pyarrow.compute as pc
 
 from engine.errors import LedgerError, SourceError
 from engine.source.block import Block
-from engine.source.formats.rows import RawRows, no_uids, to_block
+from engine.source.formats.rows import not_without_uid
 from engine.source.options import ReadingOptions
 from engine.source.source_file import SourceFile
+from engine.source.sql.changes import LISTED, block_of
 from engine.source.sql.query import QueryResult
 from engine.storage.arrow import buffers
 from engine.storage.uid_parquet import UIDS, UidWriter, open_parquet, open_writer, read_batches
@@ -45,6 +45,7 @@ class SpoolSource:
         self._spool = result.spool
         self._read_utc_ns = result.read_utc_ns
         self._strip = options.strip
+        self._columns = (LISTED if result.query.lists_changes else UIDS).names
         self.name = result.query.name
         try:
             with open_parquet(self._spool) as file:
@@ -73,22 +74,18 @@ class SpoolSource:
     def blocks(self) -> Iterator[Block]:
         """Read from the start; see `Source.blocks`. A record is a row of the result."""
         self._rows_read = self.uids_read = 0
-        skipped: Counter[str] = Counter()
         try:
-            for batch in read_batches(self._spool, UIDS.names):
-                rows = RawRows(batch.column("uid"), records=len(batch))
-                block = to_block(
-                    rows, file=self.name, first_record=self._rows_read + 1, strip=self._strip
-                )
-                self._rows_read += block.records
-                self.uids_read += len(block.uids)
-                for run in block.skipped if not self.uids_read else ():
-                    skipped[run.reason] += run.count
-                yield block
+            yield from not_without_uid(self._blocks(), self.name)
         except LedgerError as error:
             raise _lost(self.name) from error
-        if not self.uids_read:
-            raise no_uids([self.name], skipped)
+
+    def _blocks(self) -> Iterator[Block]:
+        for batch in read_batches(self._spool, self._columns):
+            first = self._rows_read + 1
+            block = block_of(batch, file=self.name, first_record=first, strip=self._strip)
+            self._rows_read += block.records
+            self.uids_read += len(block.uids)
+            yield block
 
 
 def _lost(name: str) -> SourceError:
@@ -102,23 +99,26 @@ class Spool:
     """A file that is being written with the uids of one cohort."""
 
     path: Path
+    lists_changes: bool = False
+    """Whether it is of the schema `LISTED`, and not `UIDS`."""
     rows: int = 0
     """Rows that were written so far."""
     writer: UidWriter | None = None
     """Writes the file; None if it is not open."""
     _lengths: Any = field(default_factory=hashlib.sha256)
     _values: Any = field(default_factory=hashlib.sha256)
+    _actions: Any = field(default_factory=hashlib.sha256)
 
-    def add(self, values: pa.Array) -> int:
-        """Write values of the uid column, binary or strings; return their bytes."""
-        texts = pc.fill_null(values.cast(pa.binary()), b"")
-        batch = pa.RecordBatch.from_arrays([texts], schema=UIDS)
-        _, data = buffers(texts)
-        self._lengths.update(pc.binary_length(texts).to_numpy(zero_copy_only=False))
+    def add(self, rows: pa.RecordBatch) -> int:
+        """Write rows of the file's schema; return the bytes of their uids."""
+        _, data = buffers(rows["uid"])
+        self._lengths.update(pc.binary_length(rows["uid"]).to_numpy(zero_copy_only=False))
         self._values.update(data)
-        self.rows += len(texts)
+        if self.lists_changes:
+            self._actions.update(rows["action"].to_numpy())
+        self.rows += len(rows)
         if self.writer is not None:
-            self.writer.write(batch)
+            self.writer.write(rows)
         return len(data)
 
     def flush(self) -> None:
@@ -129,20 +129,25 @@ class Spool:
     @property
     def digest(self) -> str:
         """The SHA-256 of the values; independent of how they were divided into batches."""
-        both = self._lengths.digest() + self._values.digest()
-        return hashlib.sha256(both).hexdigest()
+        parts = [self._lengths, self._values]
+        if self.lists_changes:
+            parts.append(self._actions)
+        return hashlib.sha256(b"".join(each.digest() for each in parts)).hexdigest()
 
 
 @contextmanager
-def open_spools(folder: Path, values: Iterable[str | None]) -> Iterator[dict[str | None, Spool]]:
+def open_spools(
+    folder: Path, values: Iterable[str | None], *, lists_changes: bool = False
+) -> Iterator[dict[str | None, Spool]]:
     """Open a spool for each value of a query's `cohort_column`; None alone stands for all rows.
 
     The files exist, durably, only after the block ends without an error. Raises as `new_file` does.
     """
     with ExitStack() as opened:
-        spools = {value: Spool(folder / _name()) for value in values}
+        schema = LISTED if lists_changes else UIDS
+        spools = {value: Spool(folder / _name(), lists_changes) for value in values}
         for spool in spools.values():
-            spool.writer = opened.enter_context(open_writer(spool.path, UIDS, "none"))
+            spool.writer = opened.enter_context(open_writer(spool.path, schema, "none"))
         yield spools
 
 

@@ -8,14 +8,14 @@ import pyarrow.compute as pc
 
 from engine.source.block import Block
 from engine.source.formats.arrow_columns import uid_values
-from engine.source.formats.rows import blocks_of
+from engine.source.formats.rows import BLOCK_ROWS, not_without_uid
 from engine.source.options import ReadingOptions
 from engine.source.source_file import Layout
 from engine.source.sql.cancellation import Cancellation
+from engine.source.sql.changes import block_of, rows_of
 from engine.source.sql.connection import Connection
 from engine.source.sql.query import Query
 from engine.source.sql.reading import QueryReading, refusing_values
-from engine.source.sql.running import run_query
 
 
 class UnspooledResult:
@@ -40,18 +40,27 @@ class UnspooledResult:
 
     def blocks(self) -> Iterator[Block]:
         """Run the query, and read its rows. Raises as `QueryReading.spool` does."""
-        return blocks_of(self._values(), file=self._query.name, strip=self._options.strip)
+        return not_without_uid(self._blocks(), self._query.name)
 
-    def _values(self) -> Iterator[pa.Array]:
+    def _blocks(self) -> Iterator[Block]:
+        record = 1
+        for rows in self._rows():
+            for start in range(0, len(rows), BLOCK_ROWS):
+                part = rows.slice(start, BLOCK_ROWS)
+                yield block_of(
+                    part, file=self._query.name, first_record=record, strip=self._options.strip
+                )
+                record += len(part)
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
         query = self._query
         reading = QueryReading(self._connection, query, self._options.column, (query.value,))
-        with run_query(self._connection, query, Cancellation()) as result:
-            column, columns = reading.columns(result)
+        with reading.running(Cancellation()) as (result, column, columns):
             self.layouts = (Layout("query", column),)
             with refusing_values(query.name, column):
                 for batch in result.batches(columns):
-                    uids = uid_values(batch, column)
+                    rows = rows_of(batch, column, lists_changes=query.lists_changes)
                     if query.cohort_column is not None:
                         whose = uid_values(batch, query.cohort_column).cast(pa.binary())
-                        uids = uids.filter(pc.equal(whose, (query.value or "").encode()))
-                    yield uids
+                        rows = rows.filter(pc.equal(whose, (query.value or "").encode()))
+                    yield rows

@@ -57,6 +57,10 @@ PYDANTIC = re.compile(r"(?i)input should|value error|valid (integer|number|strin
 ENVIRONMENT = {"MOENGAGE_API_KEY": "k"}
 
 
+CHANGES = {"action_column", "order_column"}
+"""Keys that need each other."""
+
+
 def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]:
     """Read a configuration that sets one key, and return it or its problems."""
     workspace = {"id": '"DEMO"', "endpoint": '"http://127.0.0.1:9"'}
@@ -67,6 +71,8 @@ def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]
         tables["connections.c"] = {"url": '"sqlite:c.db"'}
     if table == "queries.c":
         tables[table] = {"connection": '"c"', "query": '"select 1"', "cohort_column": '"c"'}
+        if key in CHANGES:
+            tables[table] |= dict.fromkeys(CHANGES, '"c"')
     tables.setdefault(table, {})[key] = value
     lines = [
         f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for name, t in tables.items()
@@ -80,7 +86,7 @@ def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]
 
 
 TEXTS = {"uid_pattern", "id", "name", "description", "column", "owner"}
-TEXTS |= {"push_url", "address", "url", "connection", "cohort_column"}
+TEXTS |= {"push_url", "address", "url", "connection", "cohort_column", *CHANGES}
 """Keys with text of any length, in which a long path is valid; a pattern may match a NUL."""
 BEYOND = {"2**63 - 1", "2**63", "400 digits", "1e308", "nan", "inf", "-inf", "NUL", "long path"}
 """What no other key takes."""

@@ -116,7 +116,7 @@ MISTAKES = {
     ),
     "mode": in_vip(
         'mode = "miror"',
-        '`cohorts.vip.mode` should be one of "mirror", "add", "remove", not \'miror\'',
+        '`cohorts.vip.mode` should be one of "mirror", "changes", "add", "remove", not \'miror\'',
     ),
     "format": in_vip(
         'format = "xml"',
@@ -359,7 +359,7 @@ MISTAKES = {
         a='include = ["config.toml"]\n',
     ),
     "an included file with a mistake": with_included(
-        '`cohorts.vip.mode` should be one of "mirror", "add", "remove", not \'x\'',
+        '`cohorts.vip.mode` should be one of "mirror", "changes", "add", "remove", not \'x\'',
         "a.toml",
         a=f'{VIP}mode = "x"\n',
     ),
@@ -396,7 +396,7 @@ MISTAKES = {
     ),
     "value of a variable": in_vip(
         'mode = "${SECRET}"',
-        '`cohorts.vip.mode` should be one of "mirror", "add", "remove", '
+        '`cohorts.vip.mode` should be one of "mirror", "changes", "add", "remove", '
         "not the value of `${SECRET}`",
     ),
     "unknown workspace by a variable": in_vip(

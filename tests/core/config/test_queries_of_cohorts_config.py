@@ -15,6 +15,11 @@ connection = "dwh"
 query = "select uid, cohort from audience"
 cohort_column = "cohort"
 """
+CHANGES = """[cohorts.vip]
+name = "VIP"
+mode = "changes"
+source = { connection = "dwh", query = "select 1", action_column = "op", order_column = "at" }
+"""
 COHORT = (
     '[cohorts.vip]\nname = "VIP"\nsource = { connection = "dwh", query = "select uid from a" }\n'
 )
@@ -59,6 +64,18 @@ source = { shared_query = "all", value = "lapsed" }
     shared = Query("dwh", "select uid, cohort from audience", "cohort")
     assert found["vip"].query == shared.of("vip")
     assert found["b"].query == shared.of("lapsed")
+
+
+def test_a_query_may_say_add_or_remove(tmp_path: Path) -> None:
+    vip = load(tmp_path, CONNECTION, CHANGES).cohorts["vip"]
+    assert vip.query == Query("dwh", "select 1", action_column="op", order_column="at")
+    assert vip.push_action is None
+    keys = 'action_column = "op"\norder_column = "at"\n'
+    cohort = '[cohorts.vip]\nname = "VIP"\nmode = "changes"\nsource = { shared_query = "all" }\n'
+    vip = load(tmp_path, CONNECTION, SHARED, keys, cohort).cohorts["vip"]
+    shared = Query("dwh", "select uid, cohort from audience", "cohort", "vip", "op", "at")
+    assert vip.query == shared
+    assert Query(**shared.to_dict()) == shared
 
 
 def test_where_a_password_is_from(tmp_path: Path) -> None:
@@ -173,6 +190,62 @@ MISTAKES = {
     "no cohort column": (
         CONNECTION + SHARED.replace("cohort_column", "# cohort_column"),
         "`queries.all.cohort_column` is needed: the column that says which cohort a row is of",
+    ),
+    "an action without an order": (
+        CONNECTION + SHARED + 'action_column = "op"\n',
+        (
+            "`queries.all.order_column` is needed: rows that say add or remove have an "
+            "`action_column` and an `order_column`"
+        ),
+    ),
+    "an order without an action": (
+        CONNECTION + COHORT.replace(" }", ', order_column = "at" }'),
+        (
+            "`cohorts.vip.source.action_column` is needed: rows that say add or remove have an "
+            "`action_column` and an `order_column`"
+        ),
+    ),
+    "changes without actions": (
+        CONNECTION + COHORT + 'mode = "changes"\n',
+        (
+            '`cohorts.vip.mode` can\'t be "changes": that needs a query with `action_column` and '
+            "`order_column`"
+        ),
+    ),
+    "changes of files": (
+        '[cohorts.vip]\nname = "VIP"\nmode = "changes"\nsource = "vip.csv"\n',
+        (
+            '`cohorts.vip.mode` can\'t be "changes": that needs a query with `action_column` and '
+            "`order_column`"
+        ),
+    ),
+    "actions without changes": (
+        CONNECTION + CHANGES.replace('mode = "changes"', 'mode = "add"'),
+        '`cohorts.vip.mode` should be "changes": the rows of its query say add or remove',
+    ),
+    "actions with no mode": (
+        CONNECTION + CHANGES.replace('mode = "changes"\n', ""),
+        '`cohorts.vip.mode` should be "changes": the rows of its query say add or remove',
+    ),
+    "an action beside a shared query": (
+        CONNECTION
+        + SHARED
+        + '[cohorts.vip]\nname = "V"\nsource = { shared_query = "all", action_column = "op" }\n',
+        "`cohorts.vip.source.action_column` and `shared_query` exclude each other",
+    ),
+    "an exclusion list with actions": (
+        CONNECTION
+        + CHANGES
+        + "[cohorts.vip.exclude]\n"
+        + CHANGES.partition("\n")[2].partition("\n")[2].partition("\n")[2],
+        "`cohorts.vip.exclude.source` can't have an `action_column`: a list of uids has no actions",
+    ),
+    "a guard of whole lists": (
+        CONNECTION + CHANGES + "guards = { max_duplicates = 5 }\n",
+        (
+            '`cohorts.vip.guards.max_duplicates` can\'t be checked with mode = "changes": its list '
+            "does not name all members"
+        ),
     ),
     "a key of files": (
         CONNECTION + COHORT + 'format = "csv"\n',

@@ -127,6 +127,9 @@ def test_each_guard_blocks_beyond_its_bound_and_can_be_lifted_so_far(
         assert blocking(bad, STRICT, not_enough) == {guard}
     others = [each.value for each in Guard if each not in {guard, "empty"}]
     assert blocking(bad, STRICT, *(_whole(other) for other in others)) == {guard}
+    # A list of changes may have any size and repeat uids; the other guards are the same.
+    listed = replace(bad, lists_changes=True, desired=0)
+    assert blocking(listed) == {guard} - {"size", "duplicates"}
 
 
 def _whole(guard: str) -> str:

@@ -41,9 +41,11 @@ class Reads:
     def generations(self, _: CohortKey) -> Sequence[Generation]:
         return self.snapshots
 
-    def planned_from(self, run: int) -> int | None:
+    def plan_of(self, run: int) -> None:
         del run
-        return None
+
+    def is_partial(self, _: CohortKey) -> bool:
+        return False
 
     def recorded_run(self, _: CohortKey, run: int) -> Sequence[RunEntry]:
         return [each for each in self.runs if each.number == run]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from shared_host import PREFIX, Hosts
-from valkey_server import ValkeyServer, valkey
 
 from engine.coordination import coordination
 from engine.coordination import server as server_module
@@ -19,6 +18,7 @@ from engine.coordination.server import ServerAccess
 from engine.coordination.settings import SharedSettings
 from engine.errors import CohortSyncError, ConfigError
 from engine.pacing.settings import PacingSettings
+from valkey_server import ValkeyServer, valkey
 
 RIGHTS = "~cohortsync:* +@read +@write +@scripting +@connection +time +info"
 """Those that docs/hosts.md names."""

@@ -65,13 +65,15 @@ def test_a_comparison_is_what_the_model_says(case: Case) -> None:
         assert uids_of(found.resends) == [member.uid.decode() for member in cut]
         is_cut = case.resend is not None and len(cut) == case.resend.most
         assert found.resent_through == (cut[-1] if is_cut else None)
-        wanted = case.wanted
-        assert found.excluded == sum(uid not in wanted for uid in case.export)
-        assert found.duplicate == len(case.export) - found.excluded - len(wanted)
-        assert found.unchanged == sum(
-            case.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
+        left_out = case.left_out
+        assert found.excluded == sum(uid in left_out for uid in case.export)
+        assert found.duplicate == len(case.export) - found.excluded - len(
+            set(case.export) - left_out
         )
-        parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
+        assert found.unchanged == len(case.unchanged)
+        parts = [found.duplicate, found.unchanged, found.adds.planned, found.adds.known]
+        if case.removals is not None:
+            parts += [found.removes.planned, found.removes.known]
         assert sum(parts) + found.excluded == len(case.export)
         left = {path.name for path in Path(name).iterdir()} - {"base.parquet"}
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
@@ -148,7 +150,7 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
             for uid in {
                 uid for batch, outcome in batches if outcome is is_accepted for uid in batch
             }:
-                state, _ = case.known.get(uid, (UidState.OUT, 0))
+                state, _ = case.known.get(uid, (None, 0))
                 unchanged = UidState.IN if operation is Operation.ADD else UidState.OUT
                 # Whatever became of it, it is where it was, but what reverses it has to wait.
                 is_certain = is_accepted or state is unchanged

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from comparison_cases import OPTIONS, THIS_RUN, Case, blocks_of, cases, known_in
+from comparison_cases import OPTIONS, THIS_RUN, Case, blocks_of, cases, known_in, stage_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_snapshot import SETTINGS, snapshot_of
@@ -177,12 +177,8 @@ def made(engine: PlanEngine, case: Case, folder: Path, number: int = 1) -> Snaps
 
 def compared(engine: PlanEngine, case: Case, base: Snapshot | None, folder: Path) -> Comparison:
     with engine.comparing(folder, OPTIONS) as comparison:
-        staged = stage(blocks_of(case.export), comparison.new_list())
-        excluded = None
-        if case.excluded is not None:
-            again = blocks_of(sorted(case.excluded) * 2)
-            excluded = stage(again, comparison.new_list())
-        return comparison.compare(staged, base, folder, OPTIONS, case.bearing(excluded))
+        staged, conditions = stage_case(case, comparison.new_list)
+        return comparison.compare(staged, base, folder, OPTIONS, conditions)
 
 
 def content(operation: PlannedOperation) -> list[list[dict[str, Any]]]:
@@ -249,7 +245,11 @@ def test_nights_on_a_database_are_those_on_this_machine(
                     uid: rows[0][uid] for uid in sorted(rows[0])[:1]
                 }
             export = data.draw(st.permutations(case.export))[: len(case.export) // 2]
-            case = Case(export, {}, case.recent, case.rejected, case.waiting, case.resend)
+            is_listed = data.draw(st.booleans())
+            removals = data.draw(st.frozensets(st.integers(0, 14))) if is_listed else None
+            resend = None if is_listed else case.resend
+            case = Case(export, {}, case.recent, case.rejected, case.waiting, resend)
+            case = replace(case, removals=removals)
 
 
 def _changes(found: Comparison, data: st.DataObject, number: int) -> RunChanges:

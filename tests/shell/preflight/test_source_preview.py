@@ -161,6 +161,16 @@ def test_a_query_is_read_straight_from_the_database() -> None:
     ]
     assert (found.layouts[0].format, found.layouts[0].column) == ("query", "uid")
     assert [row.uid for row in preview("new").rows] == ["n1", "7"]
+    actions = '[cohorts.op]\nname = "Op"\nmode = "changes"\n[cohorts.op.source]\n'
+    actions += 'connection = "here"\naction_column = "op"\norder_column = "n"\nquery = """\n'
+    actions += 'SELECT uid, whose = \'gold\' AS op, rowid AS n FROM audience"""\n'
+    Path("config.toml").write_text(CONFIG + QUERY + actions)
+    found = preview("op")
+    assert [(row.uid, row.action and row.action.value) for row in found.rows] == [
+        *(("g1", "add"), ("n1", "remove"), (None, None), ("7", "remove")),
+    ]
+    assert (found.uids, found.removes) == (3, 2)
+    Path("config.toml").write_text(CONFIG + QUERY)
     assert {path.name for path in Path().iterdir()} == {"config.toml", "data.sqlite"}
     with pytest.raises(SourceError, match="has no column 'id'"):
         preview("gold", column="id")

@@ -71,6 +71,7 @@ STEPS = tuple(
     for name in (
         *("runs/push.py", "runs/plan_execution.py", "runs/mirror.py", "runs/session.py"),
         *("runs/context.py", "runs/sending.py"),
+        "runs/export_staging.py",
         *("runs/planner.py", "delivery/sender.py", "delivery/http.py", "delivery/transport.py"),
         *("snapshot/", "planning/", "ledger/", "report/accounts.py"),
         *("storage/uid_spool.py", "storage/uid_parquet.py", "storage/capacity.py"),

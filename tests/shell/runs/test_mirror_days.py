@@ -4,18 +4,20 @@ The server keeps its own members. After any run without faults, and once everyth
 they are what that run's export wanted: no older decision survives a newer one.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from mirror_nights import fine_runs, mirror_runs
+from mirror_nights import fine_runs, mirror_runs, rows_of_changes
 from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from whole_push import Death, Ended
 
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.reader import LedgerReader
+from engine.model.cohort import Action
 from engine.planning.guards import Allowance
 from engine.planning.settings import GuardSettings
 from engine.report.accounts_from_ledger import account
@@ -41,6 +43,36 @@ def test_after_a_fault_free_run_the_members_are_the_export(
         ended = cohort.carry_out(last)
         assert ended.exit_status is ExitStatus.ACCEPTED
         assert cohort.members() == last.wanted
+
+
+@given(
+    st.lists(mirror_runs, max_size=3),
+    st.lists(st.tuples(fine_runs, rows_of_changes), min_size=1, max_size=3),
+    st.frozensets(st.sampled_from(UIDS)),
+)
+@settings(max_examples=settings().max_examples // 10)
+def test_after_fault_free_lists_of_changes_each_uid_is_as_its_last_row_says(
+    troubled: list[MirrorRun],
+    nights: list[tuple[MirrorRun, tuple[tuple[str, Action], ...]]],
+    others: frozenset[str],
+) -> None:
+    with TemporaryDirectory() as name:
+        cohort = Cohort(Path(name))
+        # Somebody else has added some before, of whom no snapshot knows.
+        cohort.scripted_server.members |= others
+        for mirror_run in troubled:
+            cohort.carry_out(mirror_run)
+        said: dict[str, Action] = {}
+        for night, says in nights:
+            ended = cohort.carry_out(replace(night, says=says))
+            assert ended.exit_status is ExitStatus.ACCEPTED
+            said |= says
+        members = cohort.members()
+        assert {uid: uid in members for uid in said} == {
+            uid: said[uid] is Action.ADD for uid in said
+        }
+        if not troubled:
+            assert members - said.keys() == others - said.keys()
 
 
 @given(st.lists(mirror_runs, max_size=3), fine_runs, st.sampled_from(UIDS))

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from listed_members import adopt, reconcile
-from mirror_nights import fine_runs, mirror_runs
+from mirror_nights import fine_runs, mirror_runs, rows_of_changes
 from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from restored import LIFT, back_up, put_back
 from whole_push import COHORT, PLANNING, Death
 
 from engine.errors import ExitStatus, LedgerError
+from engine.model.cohort import Action
 from engine.planning.database.duckdb_session import duckdb_session
 from engine.planning.database.failures import Failures
 from engine.runs import transfer
@@ -81,7 +82,9 @@ def test_nights_with_faults_and_deaths_on_postgresql(
 
 @pytest.mark.slow
 @given(
-    troubled=st.lists(mirror_runs, max_size=3), last=fine_runs, resends=st.sampled_from([0, 1, 3])
+    troubled=st.lists(mirror_runs, max_size=3),
+    fine=st.tuples(fine_runs, rows_of_changes),
+    resends=st.sampled_from([0, 1, 3]),
 )
 @settings(
     max_examples=max(settings().max_examples // 5, 5),
@@ -91,9 +94,10 @@ def test_after_a_fault_free_run_the_members_are_the_export(
     database: Connection,
     request: pytest.FixtureRequest,
     troubled: list[MirrorRun],
-    last: MirrorRun,
+    fine: tuple[MirrorRun, tuple[tuple[str, Action], ...]],
     resends: int,
 ) -> None:
+    last, says = fine
     with TemporaryDirectory() as name:
         if database.path is not None:
             database.path.unlink(missing_ok=True)
@@ -107,6 +111,10 @@ def test_after_a_fault_free_run_the_members_are_the_export(
         ended = cohort.carry_out(last)
         assert ended.exit_status is ExitStatus.ACCEPTED
         assert cohort.members() == last.wanted
+        ended = cohort.carry_out(replace(last, says=says))
+        assert ended.exit_status is ExitStatus.ACCEPTED
+        added = {uid for uid, said in dict(says).items() if said is Action.ADD}
+        assert cohort.members() == (last.wanted - dict(says).keys()) | added
 
 
 @pytest.fixture

@@ -8,7 +8,16 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sql_reading import blocks, cancelling, spooled, uids
+from sql_reading import (
+    SORTED_TEXTS,
+    TEXTS,
+    blocks,
+    cancelling,
+    changes,
+    spooled,
+    spooled_changes,
+    uids,
+)
 
 from engine.errors import (
     CohortSyncError,
@@ -75,6 +84,23 @@ def test_columns_by_type(connection: Connection, tmp_path: Path) -> None:
         spooled(connection, "select score from audience", tmp_path)
     assert caught.value.hint is not None
     assert "CAST(score AS text)" in caught.value.hint
+
+
+def test_rows_that_say_add_or_remove_come_in_their_order(
+    connection: Connection, tmp_path: Path
+) -> None:
+    found = changes(connection, TEXTS, tmp_path)
+    assert [each for each in found if isinstance(each, tuple)] == SORTED_TEXTS[:4]
+    assert sorted(each for each in found if isinstance(each, str)) == sorted(
+        each for each in SORTED_TEXTS if isinstance(each, str)
+    )
+    times = [("a", "false", "'2026-01-02 10:00'"), ("b", "true", "'2026-01-02 10:00'")]
+    times.append(("c", "false", "'2026-01-02 09:59'"))
+    assert changes(connection, times, tmp_path) == [("c", True), ("b", False), ("a", True)]
+    add, remove = (
+        spooled_changes(connection, [("a", each, "1")], tmp_path) for each in ("'add'", "'remove'")
+    )
+    assert add.digest != remove.digest
 
 
 def test_records_are_rows_of_the_result(connection: Connection, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sql_reading import blocks, cancelling, spooled, uids
+from sql_reading import SORTED_TEXTS, TEXTS, blocks, cancelling, changes, spooled, uids
 
 from engine.errors import CohortSyncError, IncompleteError, SourceError, SourceUnavailableError
 from engine.source.block import Skipped
@@ -56,6 +56,19 @@ def test_a_column_of_another_type_is_refused_with_the_cast(
     assert caught.value.hint is not None
     assert f"CAST({column} AS text) AS {column}" in caught.value.hint
     assert caught.value.exit_status == 2
+
+
+def test_rows_that_say_add_or_remove_come_in_their_order(
+    connection: Connection, tmp_path: Path
+) -> None:
+    found = changes(connection, TEXTS, tmp_path)
+    assert [each for each in found if isinstance(each, tuple)] == SORTED_TEXTS[:4]
+    assert sorted(each for each in found if isinstance(each, str)) == sorted(
+        each for each in SORTED_TEXTS if isinstance(each, str)
+    )
+    times = [("a", "false", "'2026-01-02 10:00'"), ("b", "true", "'2026-01-02 10:00'")]
+    times.append(("c", "false", "'2026-01-02 09:59'"))
+    assert changes(connection, times, tmp_path) == [("c", True), ("b", False), ("a", True)]
 
 
 def test_records_are_rows_of_the_result(connection: Connection, tmp_path: Path) -> None:
