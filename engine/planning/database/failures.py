@@ -10,6 +10,8 @@ from engine.source.sql.driver_errors import Said, error_of
 from engine.storage.computation import Interruption
 
 _NO_MEMORY = re.compile(r"\bout of memory\b", re.IGNORECASE)
+_NO_DISK = re.compile(r"max_temp_directory_size|IO Error: .*no space left", re.IGNORECASE)
+"""What DuckDB says; the first is in an error of memory, as what does not fit is on the disk."""
 _AGAIN = "run the same command again: the snapshot is as it was"
 
 
@@ -33,7 +35,12 @@ class Failures:
             yield
         except kinds as error:
             self.interruption.check()
-            if _NO_MEMORY.search(str(error)):
+            if _NO_DISK.search(str(error)):
+                raise IncompleteError(
+                    f"{self.name} has too little space on the disk for the comparison",
+                    hint="free some, or set `plan.spill_dir` to a folder on a larger disk",
+                ) from error
+            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
                 raise IncompleteError(
                     f"{self.name} has too little memory for the comparison",
                     hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
