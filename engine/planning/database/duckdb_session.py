@@ -50,7 +50,7 @@ def duckdb_session(
         if is_new:
             with writing_in(path.parent):
                 path.chmod(0o600)
-        yield DuckdbSession(connection, failures, (duckdb.Error, pa.ArrowException))
+        yield DuckdbSession(connection, failures, (duckdb.Error, pa.ArrowException, MemoryError))
 
 
 class DuckdbSession:

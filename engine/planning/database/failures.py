@@ -11,6 +11,8 @@ from engine.source.sql.query import Query
 from engine.storage.computation import Interruption
 
 _NO_MEMORY = re.compile(r"\bout of memory\b", re.IGNORECASE)
+_NO_DISK = re.compile(r"max_temp_directory_size|IO Error: .*no space left", re.IGNORECASE)
+"""What DuckDB says; the first is in an error of memory, as what does not fit is on the disk."""
 _AGAIN = "run the same command again: the snapshot is as it was"
 
 
@@ -53,9 +55,14 @@ class Failures:
             raise error_of(error, said, is_open=True) from error
 
     def _check(self, error: Exception) -> None:
-        """Raise the error of a stop, or `IncompleteError` for a lack of memory."""
+        """Raise the error of a stop, or `IncompleteError` for a lack of memory or disk."""
         self.interruption.check()
-        if _NO_MEMORY.search(str(error)):
+        if _NO_DISK.search(str(error)):
+            raise IncompleteError(
+                f"{self.name} has too little space on the disk for the comparison",
+                hint="free some, or set `plan.spill_dir` to a folder on a larger disk",
+            ) from error
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise IncompleteError(
                 f"{self.name} has too little memory for the comparison",
                 hint="raise `plan.memory_megabytes`, or lower `plan.threads`",

@@ -376,3 +376,25 @@ def test_too_little_memory_is_named_with_the_key_to_raise(tmp_path: Path) -> Non
     ):
         session.rows("select length(list(i)) from range(100000000) t(i)")
     assert "plan.memory_megabytes" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "too little memory"),
+        (MemoryError("Out of Memory Error: failed to pin block (500 MB/500 MB)"), "memory for"),
+        (
+            OSError("Out of Memory Error: failed to offload: see 'max_temp_directory_size'"),
+            "too little space on the disk",
+        ),
+        (OSError("IO Error: Could not write file: No space left on device"), "space on the disk"),
+    ],
+)
+def test_what_a_comparison_lacks_is_named(error: Exception, message: str) -> None:
+    failures = Failures("the database", Said("the database", ()), Interruption())
+    with (
+        pytest.raises(IncompleteError, match=message) as caught,
+        failures.named((MemoryError, OSError)),
+    ):
+        raise error
+    assert "`plan." in str(caught.value.hint)
