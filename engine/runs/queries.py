@@ -110,12 +110,12 @@ class Queries:
     def evaluates(self, query: Query, uid_pattern: str | None, note: Note) -> bool:
         """Return whether the database that makes the plans evaluates a mirror's query.
 
-        If it does not because of the pattern, `note` says so.
+        Lists of changes are read here. If the pattern is the reason, `note` says so.
         """
         config = self._session.config
         if is_evaluated(config, query, uid_pattern):
             return True
-        if is_beside(config, query):
+        if is_beside(config, query) and not query.lists_changes:
             note(
                 "the rows of the query are read here: `uid_pattern` has what databases may "
                 "understand in another way (docs/engines.md)"
