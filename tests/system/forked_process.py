@@ -86,9 +86,9 @@ class ForkedProcess:
 
 def _start_server() -> None:
     """Start the process to fork from, unless it runs."""
-    _CONTEXT.set_forkserver_preload(
-        [each.name for each in pkgutil.walk_packages(engine.__path__, "engine.")]
-    )
+    modules = {each.name for each in pkgutil.walk_packages(engine.__path__, "engine.")}
+    # `make` does not install pyspark.
+    _CONTEXT.set_forkserver_preload(sorted(modules - {"engine.planning.spark.process"}))
     # A process with threads must not be forked; and the engine reads the environment later.
     with patch.dict(os.environ, {"OPENBLAS_NUM_THREADS": "1", "SSL_CERT_FILE": os.devnull}):
         forkserver.ensure_running()
