@@ -134,7 +134,9 @@ class Tables:
         return [
             f"""insert into {self.changes} (generation, uid, was, was_run, state, run)
                 select {number}, uid, was, was_run, state, run from moved""",
-            f"delete from {self.members} where uid in (select uid from moved)",
+            # Those that it has; PostgreSQL would hash all the others, too.
+            f"""delete from {self.members} where uid in
+                (select uid from moved where was is not null)""",
             f"""insert into {self.members} (uid, state, run)
                 select uid, state, run from moved where state is not null""",
         ]
@@ -143,7 +145,8 @@ class Tables:
         """Undo a generation, which is the current one."""
         return [
             f"""delete from {self.members} where uid in
-                (select uid from {self.changes} where generation = {number})""",
+                (select uid from {self.changes}
+                    where generation = {number} and state is not null)""",
             f"""insert into {self.members} (uid, state, run)
                 select uid, was, was_run from {self.changes}
                 where generation = {number} and was is not null""",
