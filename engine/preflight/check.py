@@ -38,6 +38,7 @@ from engine.preflight.export_check import check_exports
 from engine.preflight.finding import STEPS, Finding, FindingStatus, failure
 from engine.preflight.notice_check import check_notices
 from engine.report.accounts import Ceiling
+from engine.runs.engines import try_engine
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 Probing = Callable[[Config], AbstractAsyncContextManager[Pacer]]
@@ -95,6 +96,8 @@ async def _check_workspace(
     if config.shared is not None:
         limits = config.shared
         yield await _finding("shared", lambda: _describe_shared(limits, config))
+    if config.planning.engine != "local":
+        yield await _finding("engine", lambda: asyncio.to_thread(try_engine, config))
     seconds = min(CONNECT_SECONDS, config.delivery.timeout_seconds)
     connectivity = Connectivity(config.workspace, seconds)
     is_reachable = True

@@ -23,7 +23,8 @@ class Finding:
     """The result of one step of the preflight; it contains no credential."""
 
     name: str
-    """One of `STEPS`; `shared`: the server of a shared ceiling; `export`: whether that of a
+    """One of `STEPS`; `shared`: the server of a shared ceiling; `engine`:
+    what compares exports, if that is not this machine; `export`: whether that of a
     configured cohort is there; or `notify`, `pings`, `metrics`, `report`, `after`, `marker`:
     whether a sync could tell, write and start them."""
     verdict: FindingStatus

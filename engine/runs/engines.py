@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.clock import Clock
 from engine.config.loading import Config
@@ -22,6 +22,7 @@ from engine.storage.paths import workspace_names
 from engine.storage.settings import PlanningSettings
 
 if TYPE_CHECKING:  # Loaded only if an engine is configured.
+    from engine.planning.database.engine import ExternalEngine
     from engine.planning.database.session import DatabaseSession
     from engine.planning.spark.process import SparkProcess
     from engine.planning.spark.session import ClusterSession
@@ -34,9 +35,24 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
 
     Raises `UsageError` if the packages that Spark needs are not installed.
     """
+    return LOCAL if config.planning.engine == "local" else _external(config, root, key)
+
+
+def try_engine(config: Config) -> str:
+    """Let the engine that is not this machine make and read a temporary table.
+
+    Return what is to be said of it. Raises as `Session`, and `UsageError` as `engine_of`.
+    """
+    connection = config.connections[config.planning.connection or ""]
+    if connection.path is not None and not connection.path.exists():
+        return f"{connection.path} is made by the first mirror"
+    found = _external(config, Path("check", "check"), CohortKey("check", "check"))
+    found.try_out()
+    return f"{config.planning.engine} compares at {connection.shown}; snapshots in {found.place}"
+
+
+def _external(config: Config, root: Path, key: CohortKey) -> "ExternalEngine[Any]":
     settings = config.planning
-    if settings.engine == "local":
-        return LOCAL
     connection = config.connections[settings.connection or ""]
     # Equal on each machine, and for each spelling of the endpoint.
     what = (*workspace_names(root), key.partner, key.cohort_id, str(key.is_shadow))
@@ -48,7 +64,7 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
 
 def _in_database(
     settings: PlanningSettings, connection: Connection, name: str, kept: int
-) -> PlanEngine:
+) -> "ExternalEngine[Any]":
     from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - only if used
     from engine.planning.database.statements import Tables  # noqa: PLC0415
     from engine.planning.database.tables import TableGenerations  # noqa: PLC0415
@@ -66,7 +82,9 @@ def _in_database(
     return ExternalEngine(session, connection.name, place, generations)
 
 
-def _on_spark(settings: PlanningSettings, connection: Connection, name: str) -> PlanEngine:
+def _on_spark(
+    settings: PlanningSettings, connection: Connection, name: str
+) -> "ExternalEngine[Any]":
     from engine.planning.database.engine import ExternalEngine  # noqa: PLC0415 - only if used
     from engine.planning.spark.generations import LakeGenerations  # noqa: PLC0415
     from engine.planning.spark.lake import CohortFolder  # noqa: PLC0415

@@ -49,6 +49,12 @@ class ExternalEngine(Generic[S]):
     """Where the snapshots are, for messages."""
     generations: Generations[S]
 
+    def try_out(self) -> None:
+        """Make and read a temporary table; raises as the session."""
+        with self.open(Interruption()) as session, session.transaction():
+            session.new_table("asked", _UID)
+            session.rows(statements.COUNT_ASKED)
+
     def latest(self) -> int | None:
         """Return the number of the current generation there; None if there is none."""
         with self.open(Interruption()) as session:

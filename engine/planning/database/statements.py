@@ -187,6 +187,9 @@ def states_of(rows: str) -> str:
     return f"select state, count(*) from {rows} s group by state"
 
 
+COUNT_ASKED = "select count(*) from asked"
+
+
 def asked_of(rows: str) -> str:
     """Select the row of a generation whose uid is in the temporary table `asked`."""
     return f"select state, run from {rows} s where uid = (select uid from asked)"

@@ -85,9 +85,12 @@ class CohortFolder:
 
     @cached_property
     def _files(self) -> fs.FileSystem:
+        self._make_root()
+        return fs.PyFileSystem(DeltaStorageHandler(self.root))
+
+    def _make_root(self) -> None:
         if not is_url(self.root):
             Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return fs.PyFileSystem(DeltaStorageHandler(self.root))
 
     def head(self) -> Head:
         """Return the current generation; raises `LedgerError` if others have written the table."""
@@ -117,7 +120,7 @@ class CohortFolder:
         if self._head()[0] >= 0:
             return
         with self._named():
-            _ = self._files
+            self._make_root()
             try:
                 DeltaTable.create(self.root, ROWS, configuration=_CONFIGURATION)
             except DeltaError:
@@ -173,8 +176,10 @@ class CohortFolder:
 
     def write(self, path: str, rows: pa.Table) -> None:
         """Write a Parquet file."""
-        with self._named(), self._files.open_output_stream(path) as file:
-            parquet.write_table(rows, file)
+        with self._named():
+            self._make_root()
+            with self._files.open_output_stream(path) as file:
+                parquet.write_table(rows, file)
 
     def read(self, folder: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the Parquet files of a folder, in the order of their names."""
@@ -189,6 +194,8 @@ class CohortFolder:
             self._files.delete_dir(folder)
         if not is_url(self.root):  # There, folders are left without files.
             shutil.rmtree(Path(self.root, folder), ignore_errors=True)
+            with suppress(OSError):
+                Path(self.root).rmdir()  # If nothing else is in it.
 
     def delete_abandoned(self, now: datetime) -> None:
         """Delete what sessions whose processes were killed have left a day ago."""

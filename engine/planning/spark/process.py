@@ -79,6 +79,7 @@ class SparkProcess:
         with suppress(*ERRORS, OSError):
             self.session.stop()
         _end(self._gateway)
+        self._log.close()
 
 
 class _Processes:

@@ -13,6 +13,7 @@ _LEAST_MEGABYTES = 1024
 _JAVA = "install one, such as openjdk-17-jre-headless of Debian, or set JAVA_HOME to its folder"
 _MESSAGES = {
     "JAVA_HOME is not set": "finds no Java",
+    "java: No such file or directory": "finds no Java",
     "UnsupportedClassVersionError": "needs a later Java",
     "Unrecognized option": "needs a later Java",
 }
