@@ -83,9 +83,9 @@ def test_two_cohorts_follow_one_list_of_changes_for_three_nights(
     assert run["lists_changes"]
     assert run["rows"] | {"read": 700, "duplicate": 100} == run["rows"]
     assert (run["add"]["accepted"], run["remove"]["accepted"]) == (500, 100)
-    shown = cli.run("show", run["run"]).stdout
+    shown = cli.run("show", run["run"]).words
     assert "100 superseded + 0 unchanged + 500 to add + 100 to remove" in shown
-    why = cli.run("why", "vip-uid-000550", "--cohort", "vip").stdout
+    why = cli.run("why", "vip-uid-000550", "--cohort", "vip").words
     assert "not in cohort" in why
     assert "had it, to remove" in why
     # Only one cohort has changes: uids without a row stay, and no change is a normal night.
