@@ -62,6 +62,11 @@ def work_folder_at(now: datetime) -> str:
     return f"work-{now.strftime(_TIME)}-{secrets.token_hex(8)}"
 
 
+def part_name(number: int) -> str:
+    """Return the name of a file with a part of a table's rows."""
+    return f"{number:06}.parquet"
+
+
 @dataclass
 class CohortFolder:
     """The folder of one cohort. Raises `IncompleteError` if the lake cannot be used now."""

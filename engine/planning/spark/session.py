@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.errors import CohortSyncError, IncompleteError, LedgerError
 from engine.planning.database.statements import columns_of
-from engine.planning.spark.lake import CohortFolder, work_folder_at
+from engine.planning.spark.lake import CohortFolder, part_name, work_folder_at
 from engine.planning.spark.starting import first_line
 from engine.storage.computation import Interruption
 from engine.storage.uid_parquet import LOST
@@ -81,7 +81,7 @@ class ClusterSession:
         if not self._files:
             self.cohort.delete_abandoned(self.began)
         number = self._files.get(table, 0)
-        self.cohort.write(f"{self.work}/{table}/{number:06}.parquet", rows)
+        self.cohort.write(f"{self.work}/{table}/{part_name(number)}", rows)
         self._files[table] = number + 1
         self._unread[table] = rows.schema
 
