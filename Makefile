@@ -35,7 +35,7 @@ airflow: $(VENV)/.installed-for-tests $(VENV)-airflow/.installed ## the recipe f
 	AIRFLOW_PYTHON=$(VENV)-airflow/bin/python $(BIN)/python -m pytest -m airflow -rs tests/system
 
 spark: $(VENV)/.installed-for-spark ## the comparison on Spark, on this machine; skipped without Java
-	$(BIN)/python -m pytest -n 0 -m "spark and not slow" -rs tests/shell
+	$(BIN)/python -m pytest -n 0 -m "spark and not slow" -rs tests/shell tests/system
 
 captures: $(VENV)/.installed-for-tests ## write what commands print into README.md and docs/ anew
 	REWRITE_CAPTURES=1 $(BIN)/python -m pytest -k "commands_of_a_page or capture" tests/system/test_pages.py

@@ -22,6 +22,7 @@ from engine.model.cohort import Action
 from engine.planning.database.duckdb_session import duckdb_session
 from engine.planning.database.failures import Failures
 from engine.runs import transfer
+from engine.runs.engines import try_engine
 from engine.runs.inquiry import why
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
@@ -133,8 +134,11 @@ def mirrored(cohort: Cohort, *nights: list[str]) -> None:
         assert cohort.members() == set(wanted)
 
 
-def test_no_row_of_a_snapshot_is_on_this_machine(cohort: Cohort) -> None:
+def test_no_row_of_a_snapshot_is_on_this_machine(cohort: Cohort, database: Connection) -> None:
+    if database.path is not None:
+        assert "is made by the first mirror" in try_engine(cohort.commands.config())
     mirrored(cohort, UIDS[:6], UIDS[2:8])
+    assert f"compares at {database.shown}" in try_engine(cohort.commands.config())
     assert [path.name for path in cohort.snapshots] == ["000001.json", "000002.json"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in cohort.snapshots)
     assert not any(UIDS[3] in path.read_text() for path in cohort.snapshots)
