@@ -19,7 +19,7 @@ from engine.model.cohort import CohortKey
 from engine.report.state import Pruned
 from engine.runs.queries import sweep
 from engine.runs.usage import spill_folders
-from engine.snapshot.lost_ledger import lost_ledger, unknown_files
+from engine.snapshot.lost_ledger import generations_in, lost_ledger, unknown
 from engine.storage.paths import (
     generation_path,
     is_ledger_backup,
@@ -170,8 +170,8 @@ class _WorkspacePruning:
     def _refuse_lost(self, pruner: Pruner, key: CohortKey) -> None:
         """Raise `LedgerError` if the ledger is an old copy: its files may be all that is left."""
         folder = snapshot_folder(self._folder, key)
-        if unknown := unknown_files(folder, *pruner.last_generations(key)):
-            raise lost_ledger(generation_path(folder, max(unknown)))
+        if found := unknown(generations_in(folder), *pruner.last_generations(key)):
+            raise lost_ledger(generation_path(folder, max(found)))
 
     def _drop_generations(self, pruner: Pruner, key: CohortKey) -> list[int]:
         old = pruner.old_generations(key, self._bounds)

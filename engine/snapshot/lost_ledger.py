@@ -1,5 +1,6 @@
 """Snapshots that the ledger does not know: it was lost, or is an old copy."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import LedgerError
@@ -8,14 +9,18 @@ from engine.storage.files import names_in
 from engine.storage.paths import generation_number
 
 
-def unknown_files(folder: Path, known: int, making: int | None) -> list[int]:
-    """Return the numbers of snapshots that no process of a cohort's ledger can have made.
+def generations_in(folder: Path) -> list[int]:
+    """Return the numbers of the snapshots that have a file in a folder."""
+    return [each for each in map(generation_number, names_in(folder)) if each]
+
+
+def unknown(numbers: Iterable[int], known: int, making: int | None) -> list[int]:
+    """Return those of some snapshots that no process of a cohort's ledger can have made.
 
     `known` is the number of the current snapshot. A process that died may have left the file of
     snapshot `making`, which the ledger does not name.
     """
-    numbers = map(generation_number, names_in(folder))
-    return [each for each in numbers if each and each > known and each != making]
+    return [each for each in numbers if each > known and each != making]
 
 
 def lost_ledger(path: Path) -> LedgerError:

@@ -20,7 +20,7 @@ from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.fold import RunChanges
-from engine.snapshot.lost_ledger import lost_ledger, moved_elsewhere, unknown_files
+from engine.snapshot.lost_ledger import generations_in, lost_ledger, moved_elsewhere, unknown
 from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotBackend, SnapshotFence, SnapshotIndex, SoleHost
 from engine.snapshot.records import Census, HeldChanges, Snapshot
@@ -142,12 +142,14 @@ class SnapshotStore:
 
         The latter is 0 if there is none.
         """
+        # In this order: a generation of another process is entered before it is made.
+        files = generations_in(self.folder)
+        elsewhere = await run_in_thread(self.backend.latest) or 0
         last = await self._index.current(self.key)
         making = await self._index.being_made(self.key)
         known = last.number if last else 0
-        elsewhere = await run_in_thread(self.backend.latest) or 0
-        is_known = elsewhere <= known or elsewhere == making
-        return unknown_files(self.folder, known, making), 0 if is_known else elsewhere
+        unknown_elsewhere = unknown([elsewhere], known, making)
+        return unknown(files, known, making), max(unknown_elsewhere, default=0)
 
     async def refuse_stale(self) -> None:
         """Raise `LedgerError` if another host has moved the snapshot since this one did."""

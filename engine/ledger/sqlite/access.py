@@ -149,7 +149,8 @@ def refuse_lost(connection: sqlite3.Connection, path: Path) -> None:
     """
     tables = ("run", "generation", "making")
     query = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)  # noqa: S608 - ours
-    if not connection.execute(f"SELECT {query}").fetchone()[0] and traces_beside(path):
+    # In this order: a run of another process is entered before it leaves a file.
+    if traces_beside(path) and not connection.execute(f"SELECT {query}").fetchone()[0]:
         raise LedgerError(
             f"the ledger {path} knows nothing of the files that earlier runs have left beside it: "
             "it was lost",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from engine.clock import Clock, SystemClock
+from engine.errors import LedgerError
 from engine.ledger.sqlite.access import file_size, readable_files, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.period import PeriodHistory
@@ -63,6 +64,8 @@ class LedgerReader:
         self.runs = RunStore(self.read, clock)
         self.plans = PlanStore(self.read, clock)
         self.snapshots = SnapshotIndex(self.read, clock)
+        self.is_blank = False
+        """Whether there was no ledger when this was opened."""
 
     @classmethod
     @contextmanager
@@ -90,7 +93,13 @@ class LedgerReader:
 
     def refuse_lost(self) -> None:
         """Raise `LedgerError` if the ledger was created in the place of one that was lost."""
-        refuse_lost(self._connection, self._path)
+        try:
+            refuse_lost(self._connection, self._path)
+        except LedgerError:
+            if not self.is_blank or not file_size(self._path):
+                raise
+            with LedgerReader.open(self._path) as made:  # By a run that has begun since.
+                made.refuse_lost()
 
     @property
     def is_older(self) -> bool:
@@ -111,4 +120,5 @@ def read_ledger(folder: Path, clock: Clock) -> Iterator[LedgerReader]:
             yield reader
         return
     with closing(open_blank()) as blank, closing(LedgerReader(blank, path, clock)) as reader:
+        reader.is_blank = True
         yield reader

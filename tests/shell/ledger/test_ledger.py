@@ -23,8 +23,10 @@ from ledger_entries import (
 )
 
 from engine.clock import SystemClock
+from engine.errors import LedgerError
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger, open_shared
+from engine.ledger.sqlite.reader import read_ledger
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.cohort import Cohort
 from engine.model.status import BatchState
@@ -395,3 +397,17 @@ async def test_a_ledger_is_opened_in_a_thread(tmp_path: Path, *, is_cancelled: b
     assert using.cancelled() is is_cancelled
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connections[0].execute("SELECT 1")
+
+
+async def test_a_run_that_begins_while_another_process_looks_has_not_lost_the_ledger(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    with read_ledger(tmp_path, clock) as found:
+        ledger = await Ledger.open(tmp_path / "ledger.sqlite", clock)
+        await begin(ledger)
+        (tmp_path / "plans" / "run").mkdir(parents=True)
+        found.refuse_lost()
+        await ledger.close()
+    (tmp_path / "ledger.sqlite").unlink()
+    with read_ledger(tmp_path, clock) as lost, pytest.raises(LedgerError, match="it was lost"):
+        lost.refuse_lost()

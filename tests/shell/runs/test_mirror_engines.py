@@ -134,9 +134,15 @@ def mirrored(cohort: Cohort, *nights: list[str]) -> None:
         assert cohort.members() == set(wanted)
 
 
+def test_a_file_that_no_mirror_has_made_is_not_made_to_check_it(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    database = Connection("warehouse", f"duckdb:{tmp_path}/plans.duckdb", tmp_path)
+    config = Cohort(tmp_path / "cohort", connection=database).commands.config()
+    assert "is made by the first mirror" in try_engine(config)
+    assert not (tmp_path / "plans.duckdb").exists()
+
+
 def test_no_row_of_a_snapshot_is_on_this_machine(cohort: Cohort, database: Connection) -> None:
-    if database.path is not None:
-        assert "is made by the first mirror" in try_engine(cohort.commands.config())
     mirrored(cohort, UIDS[:6], UIDS[2:8])
     assert f"compares at {database.shown}" in try_engine(cohort.commands.config())
     assert [path.name for path in cohort.snapshots] == ["000001.json", "000002.json"]
