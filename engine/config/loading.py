@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.absolute_paths import with_absolute_paths
-from engine.config.cohorts import CohortSettings, Common, check_guards, read_cohorts
+from engine.config.cohort_settings import CohortSettings
+from engine.config.cohorts import Common, check_guards, read_cohorts
 from engine.config.config_file import ConfigFile, open_included, open_main
 from engine.config.connections import check_engine, read_connections
 from engine.config.credentials import Credentials

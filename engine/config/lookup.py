@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.files import find_file
 from engine.config.loading import Config, Project, load, load_project
 from engine.config.state_location import locate_state

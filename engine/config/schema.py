@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any
 
-from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.cohort_settings import CohortSettings, ExcludeSettings
 from engine.config.connections import ConnectionTable
 from engine.config.lake_tables import DeltaSource, IcebergSource
 from engine.config.limits import HoursTable

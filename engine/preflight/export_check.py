@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import date
 
 from engine.clock import SystemClock
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.loading import Project
 from engine.errors import CohortSyncError, SourceError
 from engine.model.time_of_day import local_time

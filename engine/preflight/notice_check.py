@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from engine.clock import SystemClock
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.loading import Project
 from engine.errors import CohortSyncError, ConfigError
 from engine.model.quantity import counted

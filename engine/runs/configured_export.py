@@ -10,7 +10,7 @@ from datetime import date
 from typing import Literal, Protocol, Self
 
 from engine.clock import Clock
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.delivery.stop import StopSwitch
 from engine.errors import MissingExportError, SourceError
 from engine.runs.arguments import Note

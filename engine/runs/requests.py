@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.delivery.stop import StopSwitch
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, check_id

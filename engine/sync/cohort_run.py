@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.delivery.events import Answered, Paused, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.loading import Project
 from engine.config.settings import SyncSettings
 from engine.ledger.sqlite.access import ledger_in

@@ -6,7 +6,7 @@ from datetime import time
 from enum import StrEnum
 from typing import Any
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
 from engine.errors import UsageError

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, time
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.lookup import HINT_NO_COHORT, cohort_named, hint_on
 from engine.errors import UsageError
 from engine.sync.request import SyncRequest

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.model.time_of_day import next_moment
 from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.pacing.settings import PacingSettings

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from engine.clock import Clock
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.loading import Config, Project
 from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch

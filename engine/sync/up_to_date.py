@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.ledger.records import action_name
 from engine.ledger.run_records import LastRun
 from engine.model.status import RunStatus

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.config.loading import Config
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError

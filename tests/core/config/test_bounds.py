@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.cohort_settings import CohortSettings, ExcludeSettings
 from engine.config.connections import ConnectionTable
 from engine.config.loading import TABLES, Config, load
 from engine.config.queries import QueryTable

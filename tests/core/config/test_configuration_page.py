@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.cohort_settings import CohortSettings, ExcludeSettings
 from engine.config.connections import ConnectionTable
 from engine.config.lake_tables import DeltaSource, IcebergSource
 from engine.config.limits import HoursTable

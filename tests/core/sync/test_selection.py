@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.cohorts import CohortSettings
+from engine.config.cohort_settings import CohortSettings
 from engine.errors import UsageError
 from engine.sync.request import SyncRequest
 from engine.sync.selection import failed_keys, in_order, select
