@@ -61,7 +61,7 @@ def test_hosts_stay_within_one_ceiling_and_use_it(
     assert f"the ceiling shared at {server.url}/0: " in shown.stdout
     [use] = hosts[0].run("status", "--json").document["shared_ceilings"]
     assert use["used"] <= use["requests"] == 300
-    assert "of 300 requests in the last 2 s, by " in hosts[0].run("check").stdout
+    assert "of 300 requests in the last 2 s, by " in hosts[0].run("check").words
     report = api.report()
     assert not report["breaches"]
     assert set(report["requests"]["by_status"]) == {"200"}
