@@ -10,8 +10,6 @@ memory is that of the client, without the process of Java.
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from engine_steps import add_step_options, print_step, run_step
 from planning_steps import measure
 from table import print_table
 
@@ -35,18 +34,6 @@ BARE = """
         (select count(*) from {members} m
             where not exists (select 1 from cohortsync_list_0 e where e.uid = m.uid))
 """
-
-
-def run(step: str, engine: str, folder: Path, url: str) -> dict[str, Any]:
-    """Run one step as a process; return what it says of itself."""
-    command = [sys.executable, __file__, "--step", step, "--engine", engine]
-    command += ["--folder", str(folder), "--url", url]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    said = process.stdout.read()
-    if process.wait():
-        raise SystemExit(f"{step} on {engine} failed")
-    return json.loads(said)
 
 
 def work(step: str, name: str, folder: Path, url: str) -> dict[str, float]:
@@ -178,13 +165,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What planning takes on each engine.")
     parser.add_argument("--uids", type=int, default=20_000_000)
     parser.add_argument("--engine", nargs="+", default=ENGINES)
-    for hidden in ("--step", "--folder", "--url"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    add_step_options(parser)
     given = parser.parse_args()
     if given.step:
-        found = work(given.step, given.engine[0], Path(given.folder), given.url)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        print(json.dumps(found | {"peak_mb": peak}))
+        print_step(work(given.step, given.engine[0], Path(given.folder), given.url))
         return
     rows = []
     with TemporaryDirectory(prefix="cohortsync-engines-") as name, ExitStack() as stack:
@@ -192,10 +176,14 @@ def main() -> None:
         measure("write", folder, given.uids)
         for engine in given.engine:
             url = stack.enter_context(database(engine, folder))
-            first = run("first", engine, folder, url)
-            plan = run("plan", engine, folder, url)
-            bare = run("bare", engine, folder, url)["seconds"] if engine != "local" else None
-            fold = run("fold", engine, folder, url)
+            first = run_step(__file__, "first", engine, folder, url)
+            plan = run_step(__file__, "plan", engine, folder, url)
+            bare = (
+                run_step(__file__, "bare", engine, folder, url)["seconds"]
+                if engine != "local"
+                else None
+            )
+            fold = run_step(__file__, "fold", engine, folder, url)
             cells = [first["seconds"], plan["reading"], plan["seconds"], fold["seconds"]]
             shown = "" if bare is None else f"{bare:.1f}"
             peaks = [f"{each['peak_mb']:.0f}" for each in (plan, fold)]

@@ -8,16 +8,13 @@ in the table that is asked, of which 1 % come and 1 % go. Each way is a process 
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from engine_steps import add_step_options, print_step, run_step
 from engines import _engine, database
 from planning_steps import measure
 from table import print_table
@@ -94,20 +91,6 @@ def plan(way: str, folder: Path, engine: Any, connection: Any) -> dict[str, floa
     }
 
 
-def run(step: str, engine: str, folder: Path, url: str) -> dict[str, Any]:
-    """Run one step as a process; return what it says of itself, and its peak of memory."""
-    command = [sys.executable, __file__, "--step", step, "--engine", engine]
-    command += ["--folder", str(folder), "--url", url]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{step} on {engine} failed")
-    return json.loads(said) | {"peak_mb": usage.ru_maxrss / 1000}
-
-
 def step(name: str, engine: str, folder: Path, url: str) -> dict[str, float]:
     """Do one step in this process."""
     from engine.source.sql.connection import Connection  # noqa: PLC0415 - only in a step
@@ -124,11 +107,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a plan of a query's rows takes.")
     parser.add_argument("--uids", type=int, default=5_000_000)
     parser.add_argument("--engine", nargs="+", default=("duckdb", "postgres"))
-    for hidden in ("--step", "--folder", "--url"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    add_step_options(parser)
     given = parser.parse_args()
     if given.step:
-        print(json.dumps(step(given.step, given.engine[0], Path(given.folder), given.url)))
+        print_step(step(given.step, given.engine[0], Path(given.folder), given.url))
         return
     rows = []
     with TemporaryDirectory(prefix="cohortsync-evaluated-") as name, ExitStack() as stack:
@@ -136,8 +118,8 @@ def main() -> None:
         measure("write", folder, given.uids)
         for engine in given.engine:
             url = stack.enter_context(database(engine, folder))
-            run("prepare", engine, folder, url)
-            found = {way: run(way, engine, folder, url) for way in WAYS}
+            run_step(__file__, "prepare", engine, folder, url)
+            found = {way: run_step(__file__, way, engine, folder, url) for way in WAYS}
             if found["here"]["changes"] != found["there"]["changes"]:
                 raise SystemExit("the two ways find different changes")
             for way, each in found.items():
