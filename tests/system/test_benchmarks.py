@@ -53,6 +53,26 @@ def test_a_benchmark_prints_its_figures_and_how_it_measured(name: str, tmp_path:
     assert not left, "an export or a state folder was left behind"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "engines"), [("engines", ["local", "duckdb"]), ("evaluated_queries", ["duckdb"])]
+)
+def test_a_benchmark_of_engines_has_a_row_for_each(
+    name: str, engines: list[str], tmp_path: Path
+) -> None:
+    program = ROOT / "benchmarks" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, program, "--uids", "20000", "--engine", *engines],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {line.split()[0] for line in done.stdout.splitlines()[3:] if line} == set(engines)
+
+
 def test_every_benchmark_is_tried_here() -> None:
     programs = {
         path.stem
